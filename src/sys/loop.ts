@@ -1,0 +1,60 @@
+import { check, isSyscallError, lastErrnoName, SyscallError } from './errno.ts';
+import type { OwnedFd } from './fd.ts';
+import * as ffi from './ffi.ts';
+import { openFile, reopen } from './file.ts';
+
+// Loop devices (loop(4)); requests, flags and struct loop_config are those of linux/loop.h.
+const LOOP_CTL_GET_FREE = 0x4c82;
+const LOOP_CONFIGURE = 0x4c0a;
+const LO_FLAGS_READ_ONLY = 1;
+const LO_FLAGS_AUTOCLEAR = 4;
+const configBytes = 304;
+const flagsOffset = 60;
+
+/**
+ * How often a device is asked for: between the question and the answer another process may have taken it, and a machine
+ * that sets up many at once has that many to lose against.
+ */
+const attempts = 256;
+
+/**
+ * A loop device that shows the file of `file` read-only (LOOP_CONFIGURE, 5.8). The kernel frees it when its last
+ * user goes (LO_FLAGS_AUTOCLEAR): this descriptor, which is to be closed once the mount exists, or the mount. The file
+ * is opened anew for it, so that a lease on `file` ends with `file`. Throws SyscallError: ENOENT or ENXIO where there
+ * are no loop devices.
+ */
+export function attachLoop(file: number): OwnedFd {
+  using backing = reopen(file, { nonBlocking: true });
+  using control = openFile('/dev/loop-control', { access: 'read-write' });
+  for (let attempt = 1; ; attempt++) {
+    const taken = tryNext(control.number, backing.number);
+    if (taken instanceof SyscallError) {
+      if (attempt < attempts) continue;
+      throw taken;
+    }
+    return taken;
+  }
+}
+
+/** The next free device, configured, or why somebody else has it now. */
+function tryNext(control: number, backing: number): OwnedFd | SyscallError {
+  const number = check('ioctl', ffi.ioctlNumber(control, LOOP_CTL_GET_FREE, 0), 'LOOP_CTL_GET_FREE');
+  const path = `/dev/loop${number}`;
+  try {
+    using device = openFile(path);
+    configure(device.number, backing, path);
+    return device.moved();
+  } catch (error) {
+    // ENXIO: it was removed meanwhile. ENOENT is not retried: without devtmpfs a name never comes.
+    if (isSyscallError(error, 'EBUSY', 'ENXIO')) return error;
+    throw error;
+  }
+}
+
+function configure(device: number, backing: number, path: string): void {
+  const config = ffi.allocate(configBytes);
+  config.writeUInt32LE(backing, 0);
+  config.writeUInt32LE(LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR, flagsOffset);
+  if (ffi.ioctl(device, LOOP_CONFIGURE, config) === 0) return;
+  throw new SyscallError('ioctl', lastErrnoName(), `LOOP_CONFIGURE of ${path}`);
+}
