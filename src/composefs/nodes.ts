@@ -1,0 +1,216 @@
+import { digestBytes } from '../base/digest.ts';
+import { TreeError } from './errors.ts';
+import * as format from './format.ts';
+import { typeBits } from './modes.ts';
+import * as overlay from './overlay.ts';
+import type { Directory, Entry, Inode, RegularFile, Timestamp, Tree } from './tree.ts';
+import { checkInode, checkName } from './tree-check.ts';
+
+/** A name in a directory that is to be written, `.` and `..` among them. */
+export interface NodeEntry {
+  readonly name: string;
+  readonly node: ImageNode;
+  /** The node's place in the image belongs to another name. */
+  readonly link: boolean;
+}
+
+/** An inode as the image holds it: overlayfs's attributes added, the tree's own escaped. */
+export interface ImageNode {
+  /** st_mode, type and permissions. */
+  readonly mode: number;
+  nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly mtime: Timestamp;
+  /** The size of a file or symbolic link; 0 for everything else. */
+  readonly size: number;
+  /** What follows the inode: a file's inline bytes or a link's target. */
+  readonly bytes: Uint8Array | undefined;
+  readonly xattrs: Map<string, Uint8Array>;
+  /** A directory's names, sorted by bytes. */
+  entries: readonly NodeEntry[];
+}
+
+const noBytes: Uint8Array = new Uint8Array(0);
+const opaqueMark = Buffer.from('x');
+
+function isWhiteout(inode: Inode): boolean {
+  return inode.type === 'character' && inode.rdev === 0;
+}
+
+/** The tree's own attributes, those of overlayfs escaped so that they show again once the image is mounted. */
+function escapedXattrs(inode: Inode): Map<string, Uint8Array> {
+  const xattrs = new Map<string, Uint8Array>();
+  for (const { name, value } of inode.xattrs) {
+    const escaped = name.startsWith(overlay.overlayPrefix)
+      ? overlay.escapedPrefix + name.slice(overlay.overlayPrefix.length)
+      : name;
+    xattrs.set(escaped, value);
+  }
+  return xattrs;
+}
+
+function addExternalData(xattrs: Map<string, Uint8Array>, file: RegularFile): void {
+  if (file.size === 0 || file.content.kind === 'inline') return;
+  const { path, digest } = file.content;
+  if (digest === undefined) {
+    xattrs.set(overlay.metacopyName, noBytes);
+  } else {
+    const raw = digestBytes(digest);
+    const header = [0, overlay.metacopyHeaderBytes + raw.length, 0, overlay.verityAlgorithmSha256];
+    xattrs.set(overlay.metacopyName, Buffer.from([...header, ...raw]));
+  }
+  if (path !== undefined && path !== '') xattrs.set(overlay.redirectName, Buffer.from(`/${path}`, 'latin1'));
+}
+
+function inodeBytes(inode: Inode): Uint8Array | undefined {
+  if (inode.type === 'symlink') return Buffer.from(inode.target, 'latin1');
+  if (inode.type === 'file' && inode.content.kind === 'inline') return inode.content.bytes;
+  return undefined;
+}
+
+function makeNode(inode: Inode): ImageNode {
+  const xattrs = escapedXattrs(inode);
+  if (inode.type === 'file') addExternalData(xattrs, inode);
+  // A whiteout in the tree must not take effect in the overlayfs that mounts the image.
+  const whiteout = isWhiteout(inode);
+  if (whiteout) {
+    xattrs.set(overlay.escapedWhiteoutName, noBytes);
+    xattrs.set(overlay.userWhiteoutName, noBytes);
+  }
+  const bytes = inodeBytes(inode);
+  return {
+    mode: (whiteout ? format.modeFile : typeBits[inode.type]) | inode.mode,
+    nlink: inode.type === 'directory' ? 2 : inode.nlink,
+    uid: inode.uid,
+    gid: inode.gid,
+    rdev: inode.type === 'character' || inode.type === 'block' ? inode.rdev : 0,
+    mtime: inode.mtime,
+    size: inode.type === 'file' ? inode.size : inode.type === 'symlink' ? inode.target.length : 0,
+    bytes,
+    xattrs,
+    entries: [],
+  };
+}
+
+function makeStoreWhiteout(root: ImageNode): ImageNode {
+  const selinux = root.xattrs.get('security.selinux');
+  return {
+    mode: format.modeCharacter | 0o644,
+    nlink: 1,
+    uid: root.uid,
+    gid: root.gid,
+    rdev: 0,
+    mtime: root.mtime,
+    size: 0,
+    bytes: undefined,
+    xattrs: new Map(selinux === undefined ? [] : [['security.selinux', selinux]]),
+    entries: [],
+  };
+}
+
+function markWhiteouts(directory: ImageNode, formatVersion: number): void {
+  directory.xattrs.set(overlay.escapedWhiteoutsName, noBytes);
+  directory.xattrs.set(overlay.userWhiteoutsName, noBytes);
+  if (formatVersion >= 1) {
+    directory.xattrs.set(overlay.escapedOpaqueName, opaqueMark);
+    directory.xattrs.set(overlay.userOpaqueName, opaqueMark);
+  }
+}
+
+/** What is known while the tree is walked. */
+interface Walk {
+  readonly formatVersion: number;
+  readonly nodeOf: Map<Inode, ImageNode>;
+  readonly directories: { directory: Directory; node: ImageNode; parent: ImageNode; path: string }[];
+  readonly links: { entries: NodeEntry[]; name: string; target: Inode; path: string }[];
+}
+
+function byName(a: NodeEntry, b: NodeEntry): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
+}
+
+/** Make the node of an inode that is reached for the first time. */
+function addInode(walk: Walk, inode: Inode, parent: ImageNode | undefined, path: string): ImageNode {
+  checkInode(inode, path);
+  const node = makeNode(inode);
+  walk.nodeOf.set(inode, node);
+  if (inode.type === 'directory') {
+    if (parent !== undefined) parent.nlink++;
+    walk.directories.push({ directory: inode, node, parent: parent ?? node, path });
+  }
+  if (parent !== undefined && isWhiteout(inode)) markWhiteouts(parent, walk.formatVersion);
+  return node;
+}
+
+/** The names of a directory; hard links wait until every inode has its node. */
+function listEntries(walk: Walk, directory: Directory, node: ImageNode, path: string): NodeEntry[] {
+  const entries: NodeEntry[] = [];
+  for (const [name, entry] of directory.entries) {
+    checkName(name, path);
+    const childPath = `${path}/${name}`;
+    const target = entry.type === 'link' ? entry.target : entry;
+    if (entry.type !== 'link' && !walk.nodeOf.has(entry)) {
+      entries.push({ name, node: addInode(walk, entry, node, childPath), link: false });
+    } else {
+      if (target.type === 'directory') throw new TreeError(childPath, 'a directory cannot have two names');
+      walk.links.push({ entries, name, target, path: childPath });
+    }
+  }
+  return entries;
+}
+
+/** Whiteouts in the root hide the folders of the object store from whoever looks at the mounted image. */
+function addStoreWhiteouts(root: ImageNode, entries: NodeEntry[], taken: ReadonlyMap<string, Entry>): void {
+  for (const name of overlay.storeFolderNames) {
+    if (!taken.has(name)) entries.push({ name, node: makeStoreWhiteout(root), link: false });
+  }
+}
+
+function breadthFirst(root: ImageNode): ImageNode[] {
+  const order = [root];
+  for (const node of order) {
+    for (const entry of node.entries) if (!entry.link) order.push(entry.node);
+  }
+  return order;
+}
+
+/**
+ * The inodes that an image of `tree` holds, in the order of their numbers: breadth first, each directory's names
+ * sorted by bytes. Throws TreeError for what no image can hold.
+ */
+export function makeNodes(tree: Tree, formatVersion: number): ImageNode[] {
+  const walk: Walk = { formatVersion, nodeOf: new Map(), directories: [], links: [] };
+  const root = addInode(walk, tree.root, undefined, '/');
+  const lists: { node: ImageNode; entries: NodeEntry[] }[] = [];
+  // The list grows while it is walked: breadth first, without a stack that a deep tree could exhaust.
+  for (const { directory, node, parent, path } of walk.directories) {
+    const entries = listEntries(walk, directory, node, node === root ? '' : path);
+    entries.push({ name: '.', node, link: true }, { name: '..', node: parent, link: true });
+    lists.push({ node, entries });
+  }
+  for (const { entries, name, target, path } of walk.links) {
+    const node = walk.nodeOf.get(target);
+    if (node === undefined) throw new TreeError(path, 'is a hard link to an inode outside the tree');
+    entries.push({ name, node, link: true });
+  }
+  for (const { node, entries } of lists) {
+    if (node === root) addStoreWhiteouts(root, entries, tree.root.entries);
+    node.entries = entries.sort(byName);
+  }
+  root.xattrs.set(overlay.opaqueName, Buffer.from('y'));
+  return breadthFirst(root);
+}
+
+/** Whether the tree holds a whiteout of its own, which only format version 1 marks for newer kernels. */
+export function holdsWhiteout(tree: Tree): boolean {
+  const directories: Directory[] = [tree.root];
+  for (const directory of directories) {
+    for (const entry of directory.entries.values()) {
+      if (entry.type === 'directory') directories.push(entry);
+      else if (entry.type === 'character' && entry.rdev === 0) return true;
+    }
+  }
+  return false;
+}
