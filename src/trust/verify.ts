@@ -1,0 +1,199 @@
+import type { Digest } from '../base/digest.ts';
+import { equalBytes, toHex } from '../base/bytes.ts';
+import type { Envelope, EnvelopeSignature } from './dsse.ts';
+import { EnvelopeInvalid, inTotoPayloadType, parseEnvelope, preAuthEncoding } from './dsse.ts';
+import type { KeyId, PublicKey } from './public-key.ts';
+import type { SshSignature } from './ssh-signature.ts';
+import {
+  isSshSignature,
+  parseSshSignature,
+  sshFingerprint,
+  SshSignatureInvalid,
+  verifySshSignature,
+} from './ssh-signature.ts';
+import type { Statement } from './statement.ts';
+import { parseStatement, StatementInvalid } from './statement.ts';
+
+/** A statement about the image, and who signed it. */
+export interface VerifiedStatement {
+  readonly statement: Statement;
+  /** Known keys with a sound signature, each once. Empty where nobody known signed: then it proves nothing. */
+  readonly signers: readonly KeyId[];
+  /** Key IDs, as claimed, of signatures that none of the known keys made. */
+  readonly unknownKeyIds: readonly string[];
+}
+
+/** Who signed the image's digest in a format that states nothing else: no name, no version, no filesystem, no time. */
+export interface DigestSignatures {
+  readonly format: 'ssh';
+  /** Known keys with a sound signature, each once. */
+  readonly signers: readonly KeyId[];
+  /** Keys, as claimed, that are none of the known ones: by OpenSSH's fingerprint. */
+  readonly unknownKeyIds: readonly string[];
+}
+
+/** What a set of signature files proves about an image. Says nothing about time, rules or revocation. */
+export interface Verification {
+  readonly statements: readonly VerifiedStatement[];
+  /** One for each format that such signatures came in. */
+  readonly digestSignatures: readonly DigestSignatures[];
+  /** Why files or signatures were of no use, one sentence each. Empty with neither of the above: there was no signature. */
+  readonly faults: readonly string[];
+}
+
+/** Signature files of one image. Signers add to a file; several files are for signers that do not know each other. */
+export const signatureFilesMax = 16;
+
+/**
+ * Verifications tried in all files of one image: at 2 to 4 ms each, what a client can make us spend. Signatures with the
+ * right key ID come first, so that foreign ones beside them do not use this up.
+ */
+const triesMax = 64;
+
+/**
+ * Checks signature files against an image's digest and the keys that are known. Statements about another image, and
+ * signatures that claim a known key and are by none, are faults; what nobody known signed is kept, with no
+ * signers, so that a refusal can tell whose key was missing. Never throws for what the files hold.
+ */
+export function verifySignatures(
+  files: readonly Uint8Array[],
+  digest: Digest,
+  keys: readonly PublicKey[],
+): Verification {
+  const faults: string[] = [];
+  if (files.length > signatureFilesMax) {
+    faults.push(`of ${files.length} signature files only the first ${signatureFilesMax} were read`);
+  }
+  const { statements, claims, sshSignatures } = gather(files.slice(0, signatureFilesMax), digest, faults);
+  attribute(claims, keys, faults);
+  return {
+    statements: statements
+      .filter(({ signers, unknownKeyIds }) => signers.size > 0 || unknownKeyIds.size > 0)
+      .map(({ statement, signers, unknownKeyIds }) => ({
+        statement,
+        signers: [...signers],
+        unknownKeyIds: [...unknownKeyIds],
+      })),
+    digestSignatures: attributeSsh(sshSignatures, digest, keys, faults),
+    faults,
+  };
+}
+
+interface Gathered {
+  readonly statement: Statement;
+  readonly signers: Set<KeyId>;
+  readonly unknownKeyIds: Set<string>;
+}
+
+/** A signature whose maker is to be found out. */
+interface Claim {
+  /** The file that it comes from, for faults. */
+  readonly where: string;
+  readonly message: Uint8Array;
+  readonly signature: EnvelopeSignature;
+  readonly about: Gathered;
+}
+
+/** A signature of OpenSSH's and where it comes from, for faults. */
+interface SshClaim {
+  readonly where: string;
+  readonly signature: SshSignature;
+}
+
+interface Parsed {
+  readonly statements: readonly Gathered[];
+  readonly claims: readonly Claim[];
+  readonly sshSignatures: readonly SshClaim[];
+}
+
+/** Parses the files. What several files say in the same bytes, they say together. */
+function gather(files: readonly Uint8Array[], digest: Digest, faults: string[]): Parsed {
+  const sshSignatures: SshClaim[] = [];
+  const payloads = new Map<string, Gathered>();
+  const claims: Claim[] = [];
+  for (const [index, file] of files.entries()) {
+    const where = files.length === 1 ? 'the signature' : `signature file ${index + 1} of ${files.length}`;
+    try {
+      if (isSshSignature(file)) {
+        sshSignatures.push({ where, signature: parseSshSignature(file) });
+        continue;
+      }
+      const envelope = parseEnvelope(file);
+      const payload = toHex(envelope.payload);
+      const about = payloads.get(payload) ?? {
+        ...open(envelope, digest),
+        signers: new Set(),
+        unknownKeyIds: new Set(),
+      };
+      payloads.set(payload, about);
+      const message = preAuthEncoding(envelope.payloadType, envelope.payload);
+      claims.push(...envelope.signatures.map((signature) => ({ where, message, signature, about })));
+    } catch (error) {
+      if (error instanceof EnvelopeInvalid || error instanceof SshSignatureInvalid)
+        faults.push(`${where} is malformed: ${error.message}`);
+      else if (error instanceof StatementInvalid) faults.push(`${where} is of no use: ${error.message}`);
+      else throw error;
+    }
+  }
+  return { statements: [...payloads.values()], claims, sshSignatures };
+}
+
+/** The statement of an envelope, if it is about this image. */
+function open(envelope: Envelope, digest: Digest): { statement: Statement } {
+  if (envelope.payloadType !== inTotoPayloadType) {
+    throw new EnvelopeInvalid(`payloadType is not "${inTotoPayloadType}"`);
+  }
+  const statement = parseStatement(envelope.payload);
+  // Checked before the signatures: one copied from another image costs no verification.
+  if (statement.digest === digest) return { statement };
+  throw new StatementInvalid(`it is about the image ${statement.digest}, and this one is ${digest}`);
+}
+
+/** Finds out who made each signature: the key that its ID names, or, since IDs prove nothing, any other. */
+function attribute(claims: readonly Claim[], keys: readonly PublicKey[], faults: string[]): void {
+  const known = new Map<string, PublicKey>(keys.map((key) => [key.id, key]));
+  let triesLeft = triesMax;
+  const isBy = (key: PublicKey, { message, signature, about }: Claim): boolean => {
+    // RSA keys sign in OpenSSH's format only: to try one here would be for nothing.
+    if (key.algorithm === 'rsa' || about.signers.has(key.id) || triesLeft === 0) return false;
+    triesLeft--;
+    if (!key.verify(message, signature.sig)) return false;
+    about.signers.add(key.id);
+    return true;
+  };
+  const unclear = claims.filter((claim) => {
+    const hinted = known.get(claim.signature.keyid);
+    return hinted === undefined || !(claim.about.signers.has(hinted.id) || isBy(hinted, claim));
+  });
+  for (const claim of unclear) {
+    const { where, signature, about } = claim;
+    const hinted = known.get(signature.keyid);
+    if ([...known.values()].some((key) => key !== hinted && isBy(key, claim))) continue;
+    if (triesLeft === 0) faults.push(`${where}: too many signatures carry a key ID that is not theirs`);
+    else if (hinted !== undefined) faults.push(`${where}: the signature by key ${hinted.id} does not verify`);
+    else about.unknownKeyIds.add(signature.keyid);
+  }
+}
+
+/**
+ * Finds out which signatures of OpenSSH's hold. Each carries its key whole, so that only that one is to be tried: at most
+ * one verification for each file.
+ */
+function attributeSsh(
+  claims: readonly SshClaim[],
+  digest: Digest,
+  keys: readonly PublicKey[],
+  faults: string[],
+): readonly DigestSignatures[] {
+  const signers = new Set<KeyId>();
+  const unknownKeyIds = new Set<string>();
+  for (const { where, signature } of claims) {
+    const key = keys.find(({ sshBlob }) => equalBytes(sshBlob, signature.keyBlob));
+    if (key === undefined) unknownKeyIds.add(sshFingerprint(signature.keyBlob));
+    else if (signers.has(key.id)) continue;
+    else if (verifySshSignature(signature, digest, key)) signers.add(key.id);
+    else faults.push(`${where}: the signature by key ${key.id} does not verify over the digest ${digest}`);
+  }
+  if (signers.size === 0 && unknownKeyIds.size === 0) return [];
+  return [{ format: 'ssh', signers: [...signers], unknownKeyIds: [...unknownKeyIds] }];
+}
