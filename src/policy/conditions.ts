@@ -1,0 +1,147 @@
+import type { Rule } from './policy.ts';
+import { matchesPattern } from './pattern.ts';
+import type { CallerIdentity } from './question.ts';
+import type { Case, Verdict } from './verdict.ts';
+import { countedKeys, denied, distinctKeys, failed, hasSigned, held, whyNotCounted } from './verdict.ts';
+
+// What has to hold for a rule to decide at all, in the order in which it is asked.
+
+/** Key IDs named in one error; an image has rarely more signers than two. */
+const keyIdsMax = 64;
+
+/** Rules for unsigned images are passed over unless they are asked for. */
+export function checkAsked({ rule, question }: Case): Verdict {
+  if (!rule.unsigned) return held('needs no asking for');
+  if (question.allowUnsigned) return held('unsigned images were asked for');
+  const detail =
+    'lets unsigned images in only for callers that ask for it (allowUnsigned, mount -o unsigned)';
+  const { statements, digestSignatures, faults } = question.verification;
+  if (statements.length + digestSignatures.length + faults.length > 0) return denied(detail);
+  return failed(detail, { kind: 'NotSigned', parameters: { digest: question.digest } });
+}
+
+/** users and groups; both where both are given. */
+export function checkCaller({ rule, question: { caller } }: Case): Verdict {
+  if (!isAmongUsers(rule, caller)) return denied(`is not for ${describeCaller(caller)}`);
+  if (rule.groups?.some((gid) => caller.gids.includes(gid)) === false) {
+    return denied(
+      `is for groups ${rule.groups.join(', ')}, and ${describeCaller(caller)} is in none of them`,
+    );
+  }
+  return held(`is for ${describeCaller(caller)}`);
+}
+
+/**
+ * User 0 is root of the initial user namespace or nobody in particular: a container's root without a user namespace
+ * of its own shows the same number, and only rules for everybody are for it.
+ */
+function isAmongUsers(rule: Rule, caller: CallerIdentity): boolean {
+  const nobodyInParticular = caller.uid === 0 && !caller.root;
+  return (
+    rule.users?.some(
+      (match) =>
+        match.kind === 'everybody' ||
+        (!nobodyInParticular && match.first <= caller.uid && caller.uid <= match.last),
+    ) ?? true
+  );
+}
+
+function describeCaller(caller: CallerIdentity): string {
+  if (caller.root) return 'root';
+  return caller.uid === 0 ? 'user 0 of a container' : `user ${caller.uid}`;
+}
+
+/** locations. */
+export function checkLocation({ rule, question: { location } }: Case): Verdict {
+  if (rule.locations === undefined) return held('is for images from anywhere');
+  if (location === undefined) {
+    return denied('is for images that the service opened by name, and this one was handed over');
+  }
+  const directory = rule.locations.find((path) => location.startsWith(path === '/' ? path : `${path}/`));
+  if (directory !== undefined) return held(`the image lies below ${directory}`);
+  return denied(`the image ${location} lies below none of ${rule.locations.join(', ')}`);
+}
+
+/** file-systems, and whether what is asked for is what the signers say. */
+export function checkFileSystem({ rule, question, candidate, fileSystem }: Case): Verdict {
+  const stated = candidate?.statement?.fileSystem;
+  if (stated !== undefined && stated !== fileSystem) {
+    const detail = `${question.fileSystem ?? fileSystem} was asked for, and the signature states ${stated}`;
+    return failed(detail, { kind: 'IncompatibleImage', parameters: { reason: detail } });
+  }
+  if (rule.fileSystems.includes(fileSystem)) return held(`takes ${fileSystem}`);
+  return denied(`takes ${rule.fileSystems.join(', ')}, and this image is ${fileSystem}`);
+}
+
+/** digests and images. Without a statement there is no name yet: then the signers are what is missing. */
+export function checkImage({ rule, question, candidate }: Case): Verdict {
+  if (rule.digests?.has(question.digest) === false) {
+    return denied(`the digest ${question.digest} is none of those that it names`);
+  }
+  if (rule.images === undefined)
+    return held(rule.digests === undefined ? 'takes every image' : 'names the digest');
+  if (candidate === undefined) return held('the name is for signers to say');
+  const name = candidate.statement?.name;
+  if (name === undefined) return denied('takes images by their signed name, and the signature states none');
+  if (rule.images.some((pattern) => matchesPattern(pattern, name))) return held(`takes the name "${name}"`);
+  return denied(`the signed name "${name}" matches none of ${rule.images.join(', ')}`);
+}
+
+/** signed-by and threshold. */
+export function checkSigners(asked: Case): Verdict {
+  const { rule, question, candidate } = asked;
+  if (rule.signedBy === undefined) {
+    if (rule.images === undefined) return held('needs no signature');
+    return denied('takes images by their signed name and has no signed-by, and so no name that it trusts');
+  }
+  if (candidate === undefined) {
+    const { faults, statements, digestSignatures } = question.verification;
+    const formats = [
+      ...(statements.length > 0 ? ['dsse'] : []),
+      ...digestSignatures.map(({ format }) => format),
+    ];
+    if (formats.length > 0) {
+      return denied(
+        `takes signatures in the format ${rule.formats.join(' or ')}, and the image has them in ${formats.join(' and ')}`,
+      );
+    }
+    if (faults.length === 0) {
+      return failed('the image is not signed', {
+        kind: 'NotSigned',
+        parameters: { digest: question.digest },
+      });
+    }
+    const reason = faults.slice(0, 8).join('; ');
+    return failed(reason, { kind: 'SignatureInvalid', parameters: { reason } });
+  }
+  const counted = countedKeys(asked);
+  const distinct = distinctKeys(counted);
+  if (distinct >= rule.threshold) {
+    return held(`signed by ${counted.map(({ id }) => `"${id}"`).join(', ')} (${rule.threshold} needed)`);
+  }
+  const { signers, digestSigners, unknownKeyIds } = candidate;
+  const keyIds = [
+    ...new Set([...signers, ...digestSigners]),
+    ...unknownKeyIds.filter((id) => id !== ''),
+  ].slice(0, keyIdsMax);
+  return failed(describeShortage(asked, distinct), { kind: 'KeyNotTrusted', parameters: { keyIds } });
+}
+
+function describeShortage({ policy, rule, question, candidate }: Case, distinct: number): string {
+  if (candidate === undefined) return '';
+  const signedBy = new Set(rule.signedBy);
+  const known = [...policy.keys.values()].filter((key) => hasSigned(key, candidate));
+  const signers = [
+    ...known.map((key) => {
+      const why =
+        whyNotCounted(policy, key, candidate) ?? (signedBy.has(key.id) ? 'counts' : 'not one of signed-by');
+      return `"${key.id}" (${why})`;
+    }),
+    ...candidate.unknownKeyIds.map((id) => `${id === '' ? 'an unnamed key' : id} (not a key of this policy)`),
+  ];
+  const faults = question.verification.faults.slice(0, 8).map((fault) => `; ${fault}`);
+  return (
+    `${distinct} of the ${rule.threshold} signatures needed, by ${[...signedBy].map((id) => `"${id}"`).join(', ')}; ` +
+    `the image is signed by ${signers.slice(0, keyIdsMax).join(', ')}${faults.join('')}`
+  );
+}

@@ -1,0 +1,194 @@
+import type { Digest } from '../base/digest.ts';
+import type { KeyId, PublicKey } from '../trust/public-key.ts';
+import { parsePublicKey } from '../trust/key.ts';
+import { parseKeyId } from '../trust/key-id.ts';
+import { KeyInvalid } from '../trust/public-key.ts';
+import { FieldInvalid } from './fault.ts';
+import type { Fields } from './fields.ts';
+import { nearestName } from './nearest-name.ts';
+import { parsePattern } from './pattern.ts';
+import type { PolicyKey, PolicyStore } from './policy.ts';
+import { parseChoice, parseDigestValue, parseDirectory, parseLabel } from './values.ts';
+
+/** Names that rules may refer to: those at fault as well, so that one fault is not reported again by each rule. */
+export class Names {
+  readonly #names = new Set<string>();
+  /** False once a definition could not be read so far that its name is known. */
+  complete = true;
+
+  add(name: string): void {
+    this.#names.add(name);
+  }
+
+  /** The name, if it is defined or may be. Throws FieldInvalid. */
+  check(name: string, kind: string): string {
+    if (this.#names.has(name) || !this.complete) return name;
+    const nearest = nearestName(name, [...this.#names]);
+    const hint = nearest === undefined ? '' : `; did you mean "${nearest}"?`;
+    throw new FieldInvalid(`no ${kind} "${name.slice(0, 64)}" is defined${hint}`);
+  }
+}
+
+/** Collects [[keys]]. `readKey` gives the text of a key file, and throws FieldInvalid. */
+export function parseKeys(
+  tables: readonly Fields[],
+  names: Names,
+  readKey: (policyFile: string, name: string) => { readonly path: string; readonly text: string },
+): Map<string, PolicyKey> {
+  const keys = new Map<string, PolicyKey>();
+  for (const fields of tables) {
+    const id = readLabel(fields, 'id', names);
+    const key = parseKeySource(fields, readKey);
+    const notBefore = fields.time('not-before');
+    const notAfter = fields.time('not-after');
+    const patterns = fields.list('names', parsePattern);
+    if (notBefore !== undefined && notAfter !== undefined && notAfter < notBefore) {
+      fields.fault('not-after', 'lies before not-before');
+    }
+    fields.finish();
+    if (!fields.sound || id === undefined || key === undefined) continue;
+    const merged = mergeKey(keys.get(id), {
+      id,
+      key,
+      notBefore,
+      notAfter,
+      names: patterns ? [patterns] : [],
+    });
+    if (merged === undefined) fields.fault('id', `"${id}" is already the ID of another key`);
+    else keys.set(id, merged);
+  }
+  return keys;
+}
+
+/** A key that is defined twice has to keep within the limits of both definitions. Undefined if it is another key. */
+function mergeKey(earlier: PolicyKey | undefined, key: PolicyKey): PolicyKey | undefined {
+  if (earlier === undefined) return key;
+  if (earlier.key.id !== key.key.id) return undefined;
+  const begins = [earlier.notBefore, key.notBefore].filter((time) => time !== undefined);
+  const ends = [earlier.notAfter, key.notAfter].filter((time) => time !== undefined);
+  return {
+    ...earlier,
+    notBefore: begins.toSorted((a, b) => b.getTime() - a.getTime())[0],
+    notAfter: ends.toSorted((a, b) => a.getTime() - b.getTime())[0],
+    names: [...earlier.names, ...key.names],
+  };
+}
+
+function parseKeySource(
+  fields: Fields,
+  readKey: (policyFile: string, name: string) => { readonly path: string; readonly text: string },
+): PublicKey | undefined {
+  if (fields.has('file') === fields.has('public-key')) {
+    fields.fault(
+      undefined,
+      fields.has('file') ? 'has both file and public-key' : 'has neither file nor public-key',
+    );
+    // Taken all the same, so that finish() does not report them as unknown.
+    fields.string('file', (text) => text);
+    fields.string('public-key', (text) => text);
+    return undefined;
+  }
+  const inline = fields.string('public-key', (text) => parseKeyText(text, undefined));
+  const fromFile = fields.string('file', (name) => {
+    if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name)) {
+      throw new FieldInvalid('not the plain name of a file in keys.d');
+    }
+    const { path, text } = readKey(fields.place.file, name);
+    return parseKeyText(text, path);
+  });
+  return inline ?? fromFile;
+}
+
+function parseKeyText(text: string, path: string | undefined): PublicKey {
+  try {
+    return parsePublicKey(text);
+  } catch (error) {
+    if (error instanceof KeyInvalid)
+      throw new FieldInvalid(`${path ?? 'the text'} is no usable key: ${error.message}`);
+    throw error;
+  }
+}
+
+/** Collects [[revoked]]: each names a key or a digest. */
+export function parseRevoked(tables: readonly Fields[]): { keys: Set<KeyId>; digests: Set<Digest> } {
+  const keys = new Set<KeyId>();
+  const digests = new Set<Digest>();
+  for (const fields of tables) {
+    const key = fields.string('key', parseKeyIdValue);
+    const digest = fields.string('digest', parseDigestValue);
+    if (fields.has('key') === fields.has('digest'))
+      fields.fault(undefined, 'is to have one of key and digest');
+    fields.finish();
+    if (key !== undefined) keys.add(key);
+    if (digest !== undefined) digests.add(digest);
+  }
+  return { keys, digests };
+}
+
+function parseKeyIdValue(text: string): KeyId {
+  const id = parseKeyId(text);
+  if (id === undefined) {
+    throw new FieldInvalid(
+      "not the 64 lower-case hexadecimal digits of a key ID (SHA-256 of the key's SPKI DER)",
+    );
+  }
+  return id;
+}
+
+const parseStoreVerity = parseChoice(['require', 'trusted'] as const);
+
+/** Collects [[stores]]. `checkDirectory` throws FieldInvalid. */
+export function parseStores(
+  tables: readonly Fields[],
+  names: Names,
+  checkDirectory: (path: string) => void,
+): Map<string, PolicyStore> {
+  const stores = new Map<string, PolicyStore>();
+  for (const fields of tables) {
+    const name = readLabel(fields, 'name', names);
+    const verity = fields.string('verity', parseStoreVerity);
+    const path = fields.string('path', (text) => {
+      const directory = parseDirectory(text);
+      if (verity === 'trusted') checkDirectory(directory);
+      return directory;
+    });
+    for (const field of ['path', 'verity']) if (!fields.has(field)) fields.fault(field, 'missing');
+    fields.finish();
+    if (name === undefined || path === undefined || verity === undefined) continue;
+    const earlier = stores.get(name);
+    if (earlier !== undefined && (earlier.path !== path || earlier.verity !== verity)) {
+      fields.fault('name', `"${name}" is already the name of another store`);
+    } else {
+      stores.set(name, { name, path, verity });
+    }
+  }
+  return stores;
+}
+
+/** Collects [[image-directories]], each once, in their order. `checkDirectory` throws FieldInvalid. */
+export function parseImageDirectories(
+  tables: readonly Fields[],
+  checkDirectory: (path: string) => void,
+): string[] {
+  const paths = new Set<string>();
+  for (const fields of tables) {
+    const path = fields.string('path', (text) => {
+      const directory = parseDirectory(text);
+      checkDirectory(directory);
+      return directory;
+    });
+    if (!fields.has('path')) fields.fault('path', 'missing');
+    fields.finish();
+    if (path !== undefined) paths.add(path);
+  }
+  return [...paths];
+}
+
+/** The name of a key or store, noted as defined at once. */
+function readLabel(fields: Fields, field: string, names: Names): string | undefined {
+  const label = fields.string(field, parseLabel);
+  if (!fields.has(field)) fields.fault(field, 'missing');
+  if (label === undefined) names.complete = false;
+  else names.add(label);
+  return label;
+}

@@ -1,0 +1,127 @@
+import { formatTime } from '../trust/time.ts';
+import type { PolicyStore, VerityLevel } from './policy.ts';
+import { verityLevels } from './policy.ts';
+import type { Case, Verdict } from './verdict.ts';
+import { countedKeys, denied, distinctKeys, failed, held, inRule, invalidAt, validKeys } from './verdict.ts';
+
+// What an image has to meet once a rule decides. What fails here refuses, and no later rule is asked.
+
+/** The statement's time, and that of enough of the keys. */
+export function checkValidity(asked: Case): Verdict {
+  const { rule, question, candidate } = asked;
+  if (rule.signedBy === undefined || candidate === undefined)
+    return held('nothing was signed that could expire');
+  const { name = '', notBefore, expires } = candidate.statement ?? {};
+  if (notBefore !== undefined && question.now < notBefore) {
+    return expired(`the statement on "${name}"`, 'is not valid before', notBefore);
+  }
+  if (expires !== undefined && question.now >= expires) {
+    return expired(`the statement on "${name}"`, 'expired at', expires);
+  }
+  if (distinctKeys(validKeys(asked)) >= rule.threshold)
+    return held(
+      `${candidate.statement === undefined ? 'the keys' : 'the statement and its keys'} are valid now`,
+    );
+  for (const key of countedKeys(asked)) {
+    const limit = invalidAt(key, question.now);
+    if (limit === undefined) continue;
+    return expired(
+      `the key "${key.id}"`,
+      limit.when === 'before' ? 'is not valid before' : 'expired at',
+      limit.at,
+    );
+  }
+  throw new RangeError('keys that counted are neither enough nor invalid');
+}
+
+function expired(what: string, how: string, at: Date): Verdict {
+  const time = formatTime(at);
+  return failed(`${what} ${how} ${time}`, { kind: 'Expired', parameters: { what, at: time } });
+}
+
+/** rollback-protection. */
+export function checkVersion({ rule, question, candidate }: Case): Verdict {
+  if (!rule.rollbackProtection) return held('takes every version');
+  const { name, version } = candidate?.statement ?? {};
+  if (name === undefined || version === undefined) {
+    return denied('protects against rollback, and nobody that it trusts states a version of this image');
+  }
+  const newest = question.newestVersion(rule.name, name);
+  if (newest === undefined || version >= newest)
+    return held(`version ${version} is not older than the newest seen`);
+  return failed(
+    `version ${version} of "${name}" is older than ${newest}, which has been mounted here already`,
+    {
+      kind: 'RolledBack',
+      parameters: { name, version, newest },
+    },
+  );
+}
+
+/** The policy's stores that are to be used, in order: those asked for, or with none asked for those of the rule. */
+export function storesInUse({ policy, rule, question, fileSystem }: Case): readonly PolicyStore[] {
+  if (fileSystem !== 'composefs') return [];
+  const asked = question.stores ?? [];
+  const names = asked.length === 0 && !question.clientStores ? rule.stores : asked;
+  return [...new Set(names)].map((name) => policy.stores.get(name)).filter((store) => store !== undefined);
+}
+
+/** stores and client-stores. */
+export function checkStores({ policy, rule, question, fileSystem }: Case): Verdict {
+  const asked = question.stores ?? [];
+  const missing = asked.find((name) => !policy.stores.has(name));
+  if (missing !== undefined) {
+    return failed(`the policy has no store "${missing}"`, {
+      kind: 'StoreNotFound',
+      parameters: { name: missing },
+    });
+  }
+  if (fileSystem !== 'composefs') {
+    if (asked.length === 0 && !question.clientStores) return held(`${fileSystem} images use no stores`);
+    const reason = `stores are for composefs images, and this one is ${fileSystem}`;
+    return failed(reason, { kind: 'IncompatibleImage', parameters: { reason } });
+  }
+  const foreign = asked.find((name) => !rule.stores.includes(name));
+  if (foreign !== undefined) return denied(`does not let its images use the store "${foreign}"`);
+  if (question.clientStores && !rule.clientStores) {
+    return denied("takes no directories of the client's as stores (client-stores)");
+  }
+  return held('the stores are those of the rule');
+}
+
+/**
+ * The level that holds for the mount: the higher of what the rule demands and the client asks for. Overlayfs reads a
+ * client's directory with root's rights, so that only files checked by digest may come from there.
+ */
+export function effectiveVerity({ rule, question }: Case): VerityLevel {
+  if (question.clientStores) return 'require';
+  const asked = verityLevels.indexOf(question.verity ?? rule.verity);
+  return verityLevels[Math.max(asked, verityLevels.indexOf(rule.verity))] ?? 'require';
+}
+
+/** verity. Whether the kernel can do it is for the plan to say. */
+export function checkVerity(asked: Case): Verdict {
+  const { rule, question } = asked;
+  const level = effectiveVerity(asked);
+  const trusted = storesInUse(asked).find((store) => store.verity === 'trusted');
+  if (level !== 'require' || trusted === undefined) return held(`the level is ${level}`);
+  const store = `the store "${trusted.name}" is only trusted, its files are not checked by fs-verity`;
+  if (question.clientStores) {
+    return denied(`beside a directory of the client's every store has to be checked, and ${store}`);
+  }
+  if (rule.verity === 'require') {
+    return denied(
+      `demands verity = "require", and ${store}; verity = "if-present" in the rule would let it be used`,
+    );
+  }
+  return denied(`verity was asked for as require, and ${store}; asking for ifPresent would let it be used`);
+}
+
+/** devices. Nothing is known of them before the image was scanned: then this is asked again. */
+export function checkDevices({ rule, question }: Case): Verdict {
+  if (rule.devices) return held('lets images hold device nodes');
+  if (question.devices !== true)
+    return held(question.devices === false ? 'no device nodes' : 'not scanned yet');
+  const detail = 'the image holds device nodes, and the rule does not let them in (devices)';
+  return failed(detail, { kind: 'IncompatibleImage', parameters: { reason: inRule(rule, detail) } });
+}

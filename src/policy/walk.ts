@@ -1,0 +1,134 @@
+import {
+  checkAsked,
+  checkCaller,
+  checkFileSystem,
+  checkImage,
+  checkLocation,
+  checkSigners,
+} from './conditions.ts';
+import type { Policy, Rule } from './policy.ts';
+import type { Question } from './question.ts';
+import { checkDevices, checkStores, checkValidity, checkVerity, checkVersion } from './requirements.ts';
+import type { Candidate, Case, Verdict } from './verdict.ts';
+
+/** What is asked of a rule, in this order. Up to and including `signers` a failure passes on to the next rule. */
+export type CheckName =
+  | 'unsigned'
+  | 'caller'
+  | 'location'
+  | 'file system'
+  | 'image'
+  | 'signers'
+  | 'validity'
+  | 'version'
+  | 'stores'
+  | 'verity'
+  | 'devices';
+
+interface Check {
+  readonly name: CheckName;
+  readonly check: (asked: Case) => Verdict;
+}
+
+const conditions: readonly Check[] = [
+  { name: 'unsigned', check: checkAsked },
+  { name: 'caller', check: checkCaller },
+  { name: 'location', check: checkLocation },
+  { name: 'file system', check: checkFileSystem },
+  { name: 'image', check: checkImage },
+  { name: 'signers', check: checkSigners },
+];
+
+const requirements: readonly Check[] = [
+  { name: 'validity', check: checkValidity },
+  { name: 'version', check: checkVersion },
+  { name: 'stores', check: checkStores },
+  { name: 'verity', check: checkVerity },
+  { name: 'devices', check: checkDevices },
+];
+
+/** One check of a rule and how it went. */
+export interface Step {
+  readonly name: CheckName;
+  readonly verdict: Verdict;
+}
+
+/** How far a rule got: its checks in order, the last of them being the one that failed, if any did. */
+export interface Walk {
+  readonly asked: Case;
+  readonly steps: readonly Step[];
+  /** Whether the rule decides: all its conditions hold. */
+  readonly decides: boolean;
+  readonly allows: boolean;
+}
+
+/**
+ * Asks a rule. Where an image has several statements, each is looked at, and the one that gets furthest speaks: a client
+ * could have left the others out. Signatures over the bare digest are looked at by themselves, and beside each statement.
+ */
+export function walkRule(policy: Policy, rule: Rule, question: Question): Walk {
+  const [first, ...others] = candidates(rule, question).map((candidate) =>
+    walkCase({
+      policy,
+      rule,
+      question,
+      candidate,
+      fileSystem: chooseFileSystem(policy, question, candidate),
+    }),
+  );
+  if (first === undefined) throw new RangeError('a rule was asked about nothing');
+  return others.reduce((best, walk) => (furthest(walk) > furthest(best) ? walk : best), first);
+}
+
+/** How many checks held; allowing beats everything. */
+export function furthest(walk: Walk): number {
+  return walk.allows ? conditions.length + requirements.length : walk.steps.length - 1;
+}
+
+/** Only signatures in the rule's formats. A statement by itself comes first, so that its name is told where it is enough. */
+function candidates({ signedBy, formats }: Rule, question: Question): readonly (Candidate | undefined)[] {
+  if (signedBy === undefined) return [undefined];
+  const { statements, digestSignatures } = question.verification;
+  const stated: readonly Candidate[] = formats.includes('dsse')
+    ? statements.map((each) => ({ ...each, digestSigners: [] }))
+    : [];
+  const bare: readonly Candidate[] = digestSignatures
+    .filter(({ format }) => formats.includes(format))
+    .map(({ signers, unknownKeyIds }) => ({
+      statement: undefined,
+      signers: [],
+      digestSigners: signers,
+      unknownKeyIds,
+    }));
+  const both = stated.flatMap((one) =>
+    bare.map((other) => ({
+      ...one,
+      digestSigners: other.digestSigners,
+      unknownKeyIds: [...one.unknownKeyIds, ...other.unknownKeyIds],
+    })),
+  );
+  const all = [...stated, ...bare, ...both];
+  return all.length === 0 ? [undefined] : all;
+}
+
+/** A rule that trusts no key still takes the word of one that the policy knows for what is in an image, where nobody says. */
+function chooseFileSystem(
+  policy: Policy,
+  question: Question,
+  candidate: Candidate | undefined,
+): Case['fileSystem'] {
+  const vouched = question.verification.statements.find(({ signers }) =>
+    signers.some((id) => !policy.revokedKeys.has(id)),
+  );
+  return question.fileSystem ?? (candidate?.statement ?? vouched?.statement)?.fileSystem ?? 'composefs';
+}
+
+function walkCase(asked: Case): Walk {
+  const steps: Step[] = [];
+  for (const { name, check } of [...conditions, ...requirements]) {
+    const verdict = check(asked);
+    steps.push({ name, verdict });
+    if (!verdict.holds) return { asked, steps, decides: steps.length > conditions.length, allows: false };
+  }
+  return { asked, steps, decides: true, allows: true };
+}
