@@ -1,0 +1,49 @@
+/**
+ * What the running kernel can do, each found by trying (src/sys/probe.ts), never by its version. False where a trial
+ * failed for whatever reason.
+ */
+export interface Features {
+  /** EROFS mounts a regular file without a loop device (6.12). */
+  readonly erofsFromFile: boolean;
+  /** EROFS mounts a loop device: for what it does not mount from a file. */
+  readonly loopDevices: boolean;
+  /**
+   * An overlay, such as a container's own, can lie over a composefs mount whose image is mounted from a file. Some
+   * kernels count such an image as a filesystem that stands on another, and an overlay over an overlay over it is too many.
+   */
+  readonly overlayOverFileImages: boolean;
+  /** An EROFS mount can be ID-mapped (5.19). */
+  readonly idmappedErofs: boolean;
+  /** overlayfs takes layers one by one: `lowerdir+`, `datadir+` (6.7). */
+  readonly overlayLowerdirPlus: boolean;
+  /** overlayfs takes layers as descriptors (6.13). */
+  readonly overlayLayersByFd: boolean;
+  /** overlayfs takes detached mounts for layers (6.15). */
+  readonly overlayDetachedLayers: boolean;
+  /** overlayfs takes data-only layers (6.5). */
+  readonly overlayDataOnly: boolean;
+  /** overlayfs has the option `verity` (6.6). Enforcing it needs fsVerity besides. */
+  readonly overlayVerity: boolean;
+  /** fs-verity works on the filesystem of the state folder. */
+  readonly fsVerity: boolean;
+  /** FSCONFIG_CMD_CREATE_EXCL (6.6). */
+  readonly createExclusive: boolean;
+  /** Mounts can be locked against their receiver: user and mount namespaces can be made, and propagate (5.12). */
+  readonly lockedMounts: boolean;
+}
+
+/** No feature at all: what a probe starts from. */
+export const noFeatures: Features = {
+  erofsFromFile: false,
+  loopDevices: false,
+  overlayOverFileImages: false,
+  idmappedErofs: false,
+  overlayLowerdirPlus: false,
+  overlayLayersByFd: false,
+  overlayDetachedLayers: false,
+  overlayDataOnly: false,
+  overlayVerity: false,
+  fsVerity: false,
+  createExclusive: false,
+  lockedMounts: false,
+};

@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest';
+
+import { attributeBits } from '../../../src/mount/attributes.ts';
+import { attributes } from '../../../src/policy/policy.ts';
+
+test('bits are those of linux/mount.h', () => {
+  expect(attributes.map((attribute) => [attribute, attributeBits([attribute])])).toEqual([
+    ['ro', 0x1],
+    ['nosuid', 0x2],
+    ['nodev', 0x4],
+    ['noexec', 0x8],
+    ['noatime', 0x10],
+    ['nosymfollow', 0x20_0000],
+  ]);
+  expect(attributeBits(attributes)).toBe(0x20_001f);
+  expect(attributeBits(['ro', 'ro'])).toBe(1);
+  expect(attributeBits([])).toBe(0);
+});

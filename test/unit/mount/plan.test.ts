@@ -1,0 +1,207 @@
+import { describe, expect, test } from 'vitest';
+
+import { digestFromBytes } from '../../../src/base/digest.ts';
+import { noFeatures } from '../../../src/mount/features.ts';
+import type { Features } from '../../../src/mount/features.ts';
+import { KernelUnsupportedError, planMount } from '../../../src/mount/plan.ts';
+import type { Plan, PlanInput } from '../../../src/mount/plan.ts';
+
+const all: Features = {
+  erofsFromFile: true,
+  loopDevices: true,
+  overlayOverFileImages: true,
+  idmappedErofs: true,
+  overlayLowerdirPlus: true,
+  overlayLayersByFd: true,
+  overlayDetachedLayers: true,
+  overlayDataOnly: true,
+  overlayVerity: true,
+  fsVerity: true,
+  createExclusive: true,
+  lockedMounts: true,
+};
+const digest = digestFromBytes(new Uint8Array(32));
+const composefs: PlanInput = {
+  fileSystem: 'composefs',
+  digest,
+  imageFd: 10,
+  stores: [{ fd: 11, trusted: false }],
+  verity: 'require',
+  attributes: ['ro', 'nodev'],
+  lock: true,
+};
+
+function option(plan: Plan, key: string): string | undefined {
+  for (const step of plan.steps) if (step.step === 'string' && step.key === key) return step.value;
+  return undefined;
+}
+
+function steps(plan: Plan): string[] {
+  return plan.steps.map((step) => step.step);
+}
+
+describe('planMount', () => {
+  test('plain EROFS carries the attributes itself', () => {
+    const plan = planMount({ ...composefs, fileSystem: 'erofs' }, all);
+    expect(plan).toEqual({
+      steps: [
+        { step: 'fsopen', fileSystem: 'erofs', into: 'erofs' },
+        { step: 'string', context: 'erofs', key: 'source', value: digest },
+        { step: 'create', context: 'erofs', exclusive: true, named: { name: digest, value: { fd: 10 } } },
+        { step: 'fsmount', context: 'erofs', attributes: 0x5, into: 'image' },
+        { step: 'lock', mount: 'image', into: 'locked' },
+      ],
+      result: 'locked',
+    });
+  });
+
+  test('composefs puts an overlay with data-only layers over the image', () => {
+    const plan = planMount(composefs, all);
+    expect(plan.steps.slice(4)).toEqual([
+      { step: 'fsopen', fileSystem: 'overlay', into: 'context' },
+      { step: 'string', context: 'context', key: 'source', value: digest },
+      { step: 'string', context: 'context', key: 'metacopy', value: 'on' },
+      { step: 'string', context: 'context', key: 'redirect_dir', value: 'on' },
+      { step: 'string', context: 'context', key: 'verity', value: 'require' },
+      { step: 'descriptor', context: 'context', key: 'lowerdir+', value: { slot: 'image' } },
+      { step: 'descriptor', context: 'context', key: 'datadir+', value: { fd: 11 } },
+      { step: 'create', context: 'context', exclusive: true },
+      { step: 'fsmount', context: 'context', attributes: 0x5, into: 'overlay' },
+      { step: 'lock', mount: 'overlay', into: 'locked' },
+    ]);
+    expect(plan.result).toBe('locked');
+  });
+
+  test('without stores, an empty layer stands in for them', () => {
+    const plan = planMount({ ...composefs, stores: [] }, { ...all, fsVerity: false });
+    expect(option(plan, 'verity')).toBe('off');
+    expect(plan.steps).toContainEqual({
+      step: 'descriptor',
+      context: 'context',
+      key: 'datadir+',
+      value: { slot: 'empty' },
+    });
+  });
+
+  test('without detached layers, the image is attached and layers are paths', () => {
+    const plan = planMount(composefs, { ...all, overlayDetachedLayers: false });
+    expect(steps(plan)).not.toContain('descriptor');
+    expect(plan.steps).toContainEqual({ step: 'attach', mount: 'image', into: 'image attached' });
+    expect(plan.steps).toContainEqual({
+      step: 'path',
+      context: 'context',
+      key: 'lowerdir+',
+      value: { attached: 'image attached' },
+    });
+    expect(plan.steps).toContainEqual({
+      step: 'path',
+      context: 'context',
+      key: 'datadir+',
+      value: { fd: 11 },
+    });
+  });
+
+  describe('the image', () => {
+    const loop = { step: 'loop', file: 10, into: 'loop' };
+
+    test.each([
+      ['composefs on a kernel with everything', 'composefs', {}, false],
+      ['composefs without EROFS from a file', 'composefs', { erofsFromFile: false }, true],
+      ['EROFS without EROFS from a file', 'erofs', { erofsFromFile: false }, true],
+      ['composefs where it could not be a layer', 'composefs', { overlayOverFileImages: false }, true],
+      ['EROFS where composefs could not be a layer', 'erofs', { overlayOverFileImages: false }, false],
+      [
+        'composefs where it could not be a layer, without loop devices',
+        'composefs',
+        { overlayOverFileImages: false, loopDevices: false },
+        false,
+      ],
+    ] as const)('%s', (_case, fileSystem, missing, expected) => {
+      const plan = planMount({ ...composefs, fileSystem }, { ...all, ...missing });
+      expect(plan.steps[0]).toEqual(expected ? loop : { step: 'fsopen', fileSystem: 'erofs', into: 'erofs' });
+      const value = expected ? { slot: 'loop' } : { fd: 10 };
+      expect(plan.steps).toContainEqual(
+        fileSystem === 'erofs'
+          ? { step: 'create', context: 'erofs', exclusive: true, named: { name: digest, value } }
+          : { step: 'path', context: 'erofs', key: 'source', value },
+      );
+    });
+  });
+
+  describe('layers all at once', () => {
+    const before = {
+      ...all,
+      overlayLowerdirPlus: false,
+      overlayLayersByFd: false,
+      overlayDetachedLayers: false,
+    };
+    const image = { attached: 'image attached' };
+    const empty = { attached: 'empty attached' };
+
+    test.each([
+      ['stores are data-only', {}, before, [image], [{ fd: 11 }]],
+      ['an empty layer is data-only', { stores: [] }, before, [image], [empty]],
+      [
+        'or an ordinary one',
+        { stores: [] },
+        { ...before, overlayDataOnly: false, overlayVerity: false },
+        [image, empty],
+        [],
+      ],
+    ] as const)('%s', (_case, more, features, layers, data) => {
+      const plan = planMount({ ...composefs, ...more }, features);
+      expect(plan.steps).toContainEqual({ step: 'layers', context: 'context', layers, data });
+      expect(steps(plan)).not.toContain('descriptor');
+      expect(plan.steps.filter((step) => 'key' in step && step.key.endsWith('+'))).toEqual([]);
+    });
+  });
+
+  test('IDs are mapped on the image, before the overlay is made', () => {
+    const plan = planMount({ ...composefs, userNamespaceFd: 20 }, all);
+    expect(steps(plan).indexOf('idmap')).toBe(4);
+    expect(plan.steps[4]).toEqual({ step: 'idmap', mount: 'image', userNamespaceFd: 20 });
+  });
+
+  test.each([
+    ['require', false, all, 'require'],
+    ['require', true, all, 'require'],
+    ['ifPresent', false, all, 'on'],
+    ['ifPresent', true, all, 'off'],
+    ['ifPresent', true, { ...all, fsVerity: false }, 'off'],
+    ['never', false, { ...all, fsVerity: false }, 'off'],
+    ['never', false, { ...all, overlayVerity: false }, undefined],
+  ] as const)('verity %s with a trusted store %s', (verity, trusted, features, expected) => {
+    const plan = planMount({ ...composefs, verity, stores: [{ fd: 11, trusted }] }, features);
+    expect(option(plan, 'verity')).toBe(expected);
+  });
+
+  test.each([
+    ['fs-verity', { fsVerity: false }, {}, /trusted/],
+    ['fs-verity', { fsVerity: false }, { verity: 'ifPresent' }, /trusted/],
+    ['verity of overlayfs', { overlayVerity: false }, {}, /trusted/],
+    ['EROFS from a file', { erofsFromFile: false, loopDevices: false }, {}, /loop devices/],
+    ['data-only', { overlayDataOnly: false }, {}, /needs no store/],
+    ['data-only', { overlayDataOnly: false, overlayLowerdirPlus: false }, {}, /plain EROFS/],
+    ['verity of overlayfs', { overlayVerity: false }, { verity: 'ifPresent' }, /trusted/],
+    ['ID-mapped', { idmappedErofs: false }, { userNamespaceFd: 5 }, /idMap none/],
+    ['locking', { lockedMounts: false }, {}, undefined],
+  ] as const)(
+    'a kernel without %s is refused, never used more weakly',
+    (feature, missing, demand, remedy) => {
+      let thrown: unknown;
+      try {
+        planMount({ ...composefs, ...demand }, { ...all, ...missing });
+      } catch (error) {
+        thrown = error;
+      }
+      if (!(thrown instanceof KernelUnsupportedError)) throw new Error('not refused');
+      expect(thrown.feature).toContain(feature);
+      if (remedy === undefined) expect(thrown.remedy).toBeUndefined();
+      else expect(thrown.remedy).toMatch(remedy);
+    },
+  );
+
+  test('a kernel with no feature mounts nothing', () => {
+    expect(() => planMount(composefs, noFeatures)).toThrow(KernelUnsupportedError);
+  });
+});
