@@ -1,0 +1,63 @@
+import pino, { type Logger } from 'pino';
+import type { Evidence } from '../policy/question.ts';
+import { exitNow } from '../sys/exit.ts';
+import type { Peer } from './peer.ts';
+
+/** The daemon's log: JSON lines on standard output. */
+export type Log = Logger;
+
+/** From which level on lines are written. `audit` lines are of level info and are written whatever the level. */
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/** The log. Each line is written before the call returns, so that a decision is on record before its reply is out. */
+export function openLog(level: LogLevel): Log {
+  const destination = pino.destination({ dest: 1, sync: true });
+  destination.on('error', () => {
+    // Decisions that nobody can look up later are not to be made; the service manager starts the service with a new log.
+    exitNow(1);
+  });
+  return pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, destination);
+}
+
+/** The same log for `audit` lines, which no level leaves out. */
+export function auditLog(log: Log): Log {
+  return log.child({}, { level: 'info' });
+}
+
+/** What was decided on one request. */
+export interface Decided {
+  readonly method: 'Mount' | 'Verify';
+  readonly peer: Peer;
+  /** The image's measured digest; undefined where the request ended before there was one. */
+  readonly digest: string | undefined;
+  readonly evidence: Evidence | undefined;
+  /** The rule that refused, where one did. */
+  readonly rule: string | undefined;
+  /** `allowed`, or the name of the error. */
+  readonly result: string;
+  readonly reason: string | undefined;
+  readonly milliseconds: number;
+}
+
+/** Writes the `audit` line of a decision to a log of `auditLog`. `user` is who counts as the caller, `uid` what the kernel reports. */
+export function audit(log: Log, decided: Decided): void {
+  const { peer, evidence } = decided;
+  log.info(
+    {
+      method: decided.method,
+      pid: peer.pid,
+      uid: peer.uid,
+      user: peer.user,
+      digest: decided.digest,
+      name: evidence?.name,
+      version: evidence?.version,
+      signers: evidence?.signers,
+      rule: evidence?.rule ?? decided.rule,
+      result: decided.result,
+      reason: decided.reason,
+      milliseconds: Math.round(decided.milliseconds * 1000) / 1000,
+    },
+    'audit',
+  );
+}

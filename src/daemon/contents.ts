@@ -1,0 +1,75 @@
+import type { Digest } from '../base/digest.ts';
+import type { ImageScan } from '../composefs/scan.ts';
+
+interface Entry {
+  readonly scan: ImageScan;
+  readonly bytes: number;
+  /** Stores, by a key that says which they are, in which every object was found. */
+  readonly complete: Set<string>;
+}
+
+/** How many combinations of stores are remembered for one image. */
+const combinationsMax = 32;
+
+/**
+ * What images hold, by their digest, so that a known image is not read again: bounded in bytes, since the names of
+ * the objects may be many, and in entries. The one used longest ago goes first.
+ */
+export class Contents {
+  readonly #entriesMax: number;
+  readonly #bytesMax: number;
+  readonly #entries = new Map<Digest, Entry>();
+  #bytes = 0;
+
+  constructor(limits: { readonly entries: number; readonly bytes: number }) {
+    this.#entriesMax = limits.entries;
+    this.#bytesMax = limits.bytes;
+  }
+
+  /** What the image of `digest` holds, or undefined where it has to be read. */
+  get(digest: Digest): ImageScan | undefined {
+    const entry = this.#entries.get(digest);
+    if (entry === undefined) return undefined;
+    this.#entries.delete(digest);
+    this.#entries.set(digest, entry);
+    return entry.scan;
+  }
+
+  /** Remembers what an image holds. One that alone is beyond the bound is not remembered. */
+  set(digest: Digest, scan: ImageScan): void {
+    this.#remove(digest);
+    const bytes = sizeOf(scan);
+    if (bytes > this.#bytesMax) return;
+    this.#entries.set(digest, { scan, bytes, complete: new Set() });
+    this.#bytes += bytes;
+    for (const oldest of this.#entries.keys()) {
+      if (this.#bytes <= this.#bytesMax && this.#entries.size <= this.#entriesMax) return;
+      this.#remove(oldest);
+    }
+  }
+
+  /** Whether every object of the image was found in these stores before. */
+  isComplete(digest: Digest, stores: string): boolean {
+    return this.#entries.get(digest)?.complete.has(stores) === true;
+  }
+
+  /** Remembers that every object of the image was found in these stores. */
+  setComplete(digest: Digest, stores: string): void {
+    const complete = this.#entries.get(digest)?.complete;
+    if (complete === undefined) return;
+    if (complete.size >= combinationsMax) complete.clear();
+    complete.add(stores);
+  }
+
+  #remove(digest: Digest): void {
+    const entry = this.#entries.get(digest);
+    if (entry === undefined) return;
+    this.#entries.delete(digest);
+    this.#bytes -= entry.bytes;
+  }
+}
+
+/** Roughly what a scan takes in memory, in bytes: a path of an object has 65 characters, a digest 71. */
+function sizeOf(scan: ImageScan): number {
+  return 512 + scan.objects.length * 96 + scan.objectDigests.length * 96;
+}

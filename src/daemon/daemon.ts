@@ -1,0 +1,149 @@
+import { exitNow } from '../sys/exit.ts';
+import { raiseOpenFilesLimit } from '../sys/limits.ts';
+import { openLog, type Log, type LogLevel } from './audit.ts';
+import { Connections } from './connections.ts';
+import { limits } from './limits.ts';
+import { Listener, listenFds, type ListenerOptions } from './listener.ts';
+import { Notifier } from './notifier.ts';
+import { Policies } from './policies.ts';
+import { Rate } from './rate.ts';
+import { tell } from './refusal.ts';
+import { createServer } from './service.ts';
+import { Shares } from './shares.ts';
+import { Turns } from './turns.ts';
+import { openWorkshop, type Workshop } from './workshop.ts';
+
+/** How the service is started. */
+export interface DaemonOptions {
+  /** Where to listen, unless the service manager hands sockets over. */
+  readonly socketPath: string;
+  /** Folders that hold policy.d and keys.d, the first winning. */
+  readonly policyDirectories: readonly string[];
+  /** For newest versions, and for copies of images as long as they are mounted. Made where it is missing. */
+  readonly stateDirectory: string;
+  readonly logLevel: LogLevel;
+  readonly version: string;
+  /** LISTEN_FDS, LISTEN_PID and NOTIFY_SOCKET are read from here. */
+  readonly environment: NodeJS.ProcessEnv;
+}
+
+/**
+ * Starts the service, which is ready when this returns. It ends the process itself: by SIGTERM or SIGINT with 0, once what
+ * is under way is finished. Throws where it cannot start: with no policy that loads, a socket that another serves, or
+ * a state folder that cannot be used.
+ */
+export function startDaemon(options: DaemonOptions): void {
+  prepareProcess();
+  const log = openLog(options.logLevel);
+  endOnBugs(log);
+  const policies = Policies.open(options.policyDirectories, log);
+  const notifier = new Notifier(options.environment['NOTIFY_SOCKET'], policies, log);
+  const workshop = openWorkshop({ stateDirectory: options.stateDirectory, policies, log });
+  const reload = (): void => {
+    notifier.reloading(() => {
+      const { policy, generation } = policies.reload();
+      log.info({ policy: policy.digest, generation }, 'policy reloaded');
+    });
+  };
+  const connections = new Connections({
+    server: createServer({ version: options.version, workshop, log, reload }),
+    turns: new Turns(limits.callsInFlightPerUser, limits.callsInFlight),
+    descriptors: new Shares('descriptorsInFlightPerUser', 'descriptorsInFlight'),
+    buffered: new Shares('bufferedBytesPerUser', 'bufferedBytes'),
+    closing: workshop.closing,
+    discard: (mount) => {
+      workshop.mounter.discard(mount);
+    },
+    log,
+    generation: () => policies.generation,
+  });
+  const listener = listen(options, connections, log);
+  process.on('SIGHUP', () => {
+    try {
+      reload();
+    } catch (error) {
+      log.error({ reason: tell(error).reason }, 'the policy does not load; the old one stays in force');
+    }
+  });
+  stopOnSignals(() => stop(listener, connections, workshop, notifier), log);
+  notifier.ready();
+  log.info({ version: options.version, policy: policies.current.policy.digest }, 'ready');
+}
+
+function prepareProcess(): void {
+  process.umask(0o022);
+  // Root's signal for Node's debugger, which has no place in a service that holds root's rights.
+  process.on('SIGUSR1', () => undefined);
+  raiseOpenFilesLimit();
+}
+
+function listen(options: DaemonOptions, connections: Connections, log: Log): Listener {
+  const failures = new Rate(1000);
+  const listenerOptions: ListenerOptions = {
+    accepted: (socket) => {
+      connections.accept(socket);
+    },
+    failed: (error) => {
+      const suppressed = failures.pass(performance.now());
+      if (suppressed !== undefined) log.error({ err: error, suppressed }, 'no connection could be accepted');
+    },
+  };
+  const inherited = listenFds(options.environment, process.pid);
+  return inherited.length > 0
+    ? Listener.inherit(inherited, listenerOptions)
+    : Listener.bind(options.socketPath, listenerOptions);
+}
+
+async function stop(
+  listener: Listener,
+  connections: Connections,
+  workshop: Workshop,
+  notifier: Notifier,
+): Promise<void> {
+  notifier.stopping();
+  listener.close();
+  await connections.finish();
+  await workshop.stop();
+}
+
+/** SIGTERM and SIGINT finish what is under way; a second one, or the time limit, ends the process all the same. */
+function stopOnSignals(finish: () => Promise<void>, log: Log): void {
+  let stopping = false;
+  const giveUp = (reason: string): void => {
+    log.warn({ reason }, 'ended before everything was finished');
+    exitNow(1);
+  };
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stopping) {
+      giveUp(`a second ${signal}`);
+      return;
+    }
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    setTimeout(() => {
+      giveUp('the time limit');
+    }, limits.stopMilliseconds);
+    finish().then(
+      () => {
+        // Not process.exit: that waits for threads, and one may be stuck in a client's storage.
+        exitNow(0);
+      },
+      (error: unknown) => {
+        log.error({ err: error }, 'bug while stopping');
+        exitNow(1);
+      },
+    );
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+}
+
+/** What nobody caught leaves the process in no known state: it ends, and the service manager starts it again. */
+function endOnBugs(log: Log): void {
+  const end = (error: unknown): void => {
+    log.fatal({ err: error }, 'bug that nobody caught');
+    exitNow(1);
+  };
+  process.on('uncaughtException', end);
+  process.on('unhandledRejection', end);
+}

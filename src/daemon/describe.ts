@@ -1,0 +1,27 @@
+import type { DescribeReply } from '../api/mount-delegation.ts';
+import type { Features } from '../mount/features.ts';
+import { limits } from './limits.ts';
+import type { Policies } from './policies.ts';
+
+/** What this service can do here, as Describe answers it. */
+export function describe(version: string, features: Features, policies: Policies): DescribeReply {
+  const { policy, loadedAt } = policies.current;
+  const { lastError } = policies;
+  return {
+    version,
+    kernel: { ...features },
+    fileSystems: fileSystems(features),
+    limits: { ...limits },
+    policy: {
+      digest: policy.digest,
+      loadedAt: loadedAt.toISOString(),
+      ...(lastError !== undefined && { lastError }),
+    },
+  };
+}
+
+/** What can be mounted on this kernel. A composefs image is an EROFS image with an overlay over it. */
+function fileSystems(features: Features): string[] {
+  if (!features.lockedMounts || !(features.erofsFromFile || features.loopDevices)) return [];
+  return features.overlayDataOnly ? ['composefs', 'erofs'] : ['erofs'];
+}

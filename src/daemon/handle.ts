@@ -1,0 +1,161 @@
+import { DigestMismatch } from '../api/mount-delegation.ts';
+import { decide } from '../policy/decide.ts';
+import { attributes, type Attribute, type Policy } from '../policy/policy.ts';
+import type { Decision, Evidence, Question } from '../policy/question.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import type { EvidenceCache } from './evidence.ts';
+import type { Images, TakenImage } from './images.ts';
+import type { Mounter } from './mounter.ts';
+import type { Peer } from './peer.ts';
+import type { Policies } from './policies.ts';
+import { Refused } from './refusal.ts';
+import type { MountRequest, VerifyRequest } from './request.ts';
+import type { ResolvedStores, Stores } from './stores.ts';
+import type { Versions } from './versions.ts';
+
+/** The stages of a request, each from its own file. */
+export interface Stages {
+  readonly policies: Policies;
+  readonly images: Images;
+  readonly evidence: EvidenceCache;
+  readonly stores: Stores;
+  readonly mounter: Mounter;
+  readonly versions: Versions;
+}
+
+/** What is learnt on the way, for the audit line: it holds for refusals, too. */
+export interface Findings {
+  digest: string | undefined;
+  evidence: Evidence | undefined;
+  rule: string | undefined;
+  /** The number of the policy that decided. */
+  generation: number | undefined;
+}
+
+/** A mount to hand out. */
+export interface Handout {
+  readonly mount: OwnedFd;
+  readonly evidence: Evidence;
+  readonly attributes: readonly Attribute[];
+  /** No storage of a client's is behind it. */
+  readonly ownStorage: boolean;
+}
+
+type Allowed = Extract<Decision, { outcome: 'allow' }>;
+
+/** The way of a Mount: take, verify, decide, then plan and execute. Throws what refusal.ts has a name for. */
+export async function mount(
+  request: MountRequest,
+  peer: Peer,
+  stages: Stages,
+  found: Findings,
+): Promise<Handout> {
+  for (;;) {
+    const { policy, generation } = stages.policies.current;
+    using image = await stages.images.take(request.image, peer, policy);
+    using stores = await stages.stores.resolve(request.stores, peer, policy);
+    const { allowed, question } = await judge(request, image, stores, peer, policy, stages, found);
+    const { evidence } = allowed;
+    const constraints = { ...allowed.constraints, attributes: together(allowed, request) };
+    const record = { question, evidence };
+    using mounted = await stages.mounter.mount({
+      image,
+      constraints,
+      stores,
+      idMap: request.idMap,
+      peer,
+      record,
+    });
+    const { rollback } = constraints;
+    if (rollback !== undefined) await stages.versions.record(rollback.rule, rollback.name, rollback.version);
+    // While this mount was made, another policy may have come into force, or a newer version been handed out.
+    if (generation !== stages.policies.generation || isOutdated(rollback, stages)) continue;
+    found.generation = generation;
+    const ownStorage = image.kind !== 'verity' && stores.directories.length === 0;
+    return { mount: mounted.moved(), evidence, attributes: constraints.attributes, ownStorage };
+  }
+}
+
+/** The way of a Verify: as of a Mount, up to the decision. */
+export async function verify(
+  request: VerifyRequest,
+  peer: Peer,
+  stages: Stages,
+  found: Findings,
+): Promise<Evidence> {
+  for (;;) {
+    const { policy, generation } = stages.policies.current;
+    using image = await stages.images.take(request.image, peer, policy);
+    using stores = await stages.stores.resolve(request.stores, peer, policy);
+    const { allowed } = await judge(request, image, stores, peer, policy, stages, found);
+    if (generation !== stages.policies.generation) continue;
+    found.generation = generation;
+    return allowed.evidence;
+  }
+}
+
+/** Verifies and decides; throws Refused, or DigestMismatch where the image is not the one that was asked for. */
+async function judge(
+  request: VerifyRequest,
+  image: TakenImage,
+  stores: ResolvedStores,
+  peer: Peer,
+  policy: Policy,
+  stages: Stages,
+  found: Findings,
+): Promise<{ readonly allowed: Allowed; readonly question: Question }> {
+  found.digest = image.digest;
+  if (request.digest !== undefined && request.digest !== image.digest) {
+    throw new DigestMismatch({ expected: request.digest, found: image.digest });
+  }
+  const files = signatureFiles(request, image);
+  const question: Question = {
+    caller: peer.caller,
+    digest: image.digest,
+    location: image.location,
+    fileSystem: request.fileSystem,
+    verification: stages.evidence.verify(files, image.digest, policy),
+    allowUnsigned: request.allowUnsigned,
+    verity: request.verity,
+    stores: stores.names,
+    clientStores: stores.directories.length > 0,
+    now: new Date(),
+    newestVersion: (rule, name) => stages.versions.newest(rule, name),
+  };
+  const allowed = allow(decide(policy, question), found);
+  if (allowed.constraints.devices) return { allowed, question };
+  // Our own reader looks at the bytes only now that somebody has vouched for them; what it finds is decided by the same rules.
+  const { devices } = await image.scan();
+  const scanned = { ...question, devices };
+  return { allowed: devices ? allow(decide(policy, scanned), found) : allowed, question: scanned };
+}
+
+function allow(decision: Decision, found: Findings): Allowed {
+  if (decision.outcome === 'deny') {
+    found.rule = decision.refusal.rule;
+    throw new Refused(decision.refusal);
+  }
+  found.evidence = decision.evidence;
+  found.rule = decision.rule.name;
+  return decision;
+}
+
+/** What came with the request, and what lies beside an installed image. */
+function signatureFiles(request: VerifyRequest, image: TakenImage): readonly Uint8Array[] {
+  if (image.signatureFile === undefined) return request.signatures;
+  return request.signatures.length === 0
+    ? [image.signatureFile]
+    : [...request.signatures, image.signatureFile];
+}
+
+/** The policy's attributes and the request's, each once, in one order. */
+function together(allowed: Allowed, request: MountRequest): readonly Attribute[] {
+  const all = new Set<Attribute>([...allowed.constraints.attributes, ...request.attributes, 'ro']);
+  return attributes.filter((attribute) => all.has(attribute));
+}
+
+function isOutdated(rollback: Allowed['constraints']['rollback'], stages: Stages): boolean {
+  if (rollback === undefined) return false;
+  const newest = stages.versions.newest(rollback.rule, rollback.name);
+  return newest !== undefined && newest > rollback.version;
+}

@@ -1,0 +1,205 @@
+import { BadFileDescriptor, ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
+import type { Digest } from '../base/digest.ts';
+import type { ImageScan } from '../composefs/scan.ts';
+import type { Policy } from '../policy/policy.ts';
+import { OwnedFd } from '../sys/fd.ts';
+import { fstat, getFlags, getSeals, type Seal } from '../sys/file.ts';
+import type { Owner } from './closing.ts';
+import type { Contents } from './contents.ts';
+import type { CopyShare, Handouts } from './handouts.ts';
+import type { Installed, InstalledImage } from './installed.ts';
+import type { Pool } from './pool.ts';
+import type { ImageRequest } from './request.ts';
+
+/** An image that cannot change any more, and its digest. To be disposed of when the request is done. */
+export interface TakenImage extends Disposable {
+  readonly digest: Digest;
+  /** Where it is installed, links resolved; undefined for an image that came as a descriptor. */
+  readonly location?: string;
+  /** The signature that lies beside an installed image. */
+  readonly signatureFile?: Uint8Array;
+  readonly kind: 'installed' | 'memfd' | 'verity';
+  /** The file, read-only, borrowed until the image is disposed of. */
+  readonly fd: number;
+  /** The share of the copied bytes that a copy takes; a mount of it holds it as well. */
+  readonly copy: CopyShare | undefined;
+  /** What it holds; read when it is asked for the first time. Throws or rejects with IncompatibleImage. */
+  scan(): Promise<ImageScan> | ImageScan;
+}
+
+/** What taking images needs. */
+export interface ImagesOptions {
+  readonly pool: Pool;
+  readonly installed: Installed;
+  readonly contents: Contents;
+  readonly handouts: Handouts;
+  /** Where copies are made: a folder on a filesystem from which EROFS mounts. */
+  readonly directory: string;
+  readonly imageBytes: number;
+  /** Closes what may hang as it is closed. */
+  readonly closing: { close(fds: readonly number[], owner: Owner, closed?: () => void): void };
+}
+
+interface Taken {
+  readonly kind: TakenImage['kind'];
+  readonly digest: Digest;
+  readonly fd: number;
+  readonly bytes: number;
+  readonly copy: CopyShare | undefined;
+  readonly installed: InstalledImage | undefined;
+  dispose(): void;
+}
+
+const needed: readonly Seal[] = ['write', 'shrink', 'grow'];
+
+/** Takes images such that what is measured is what will be mounted, whatever the client does meanwhile. */
+export class Images {
+  readonly #options: ImagesOptions;
+
+  constructor(options: ImagesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The image that is asked for. A descriptor stays its owner's. Throws or rejects with BadFileDescriptor,
+   * ImageNotImmutable, ImageNotFound, LimitExceeded, TimedOut.
+   */
+  take(request: ImageRequest, peer: Owner, policy: Policy): Promise<TakenImage> | TakenImage {
+    switch (request.kind) {
+      case 'descriptor':
+        return this.#descriptor(request.fd, request.field, peer);
+      case 'name': {
+        const found = this.#options.installed.byName(request.name, policy);
+        return found instanceof Promise
+          ? found.then((image) => this.#installed(image, peer))
+          : this.#installed(found, peer);
+      }
+      case 'digest':
+        return this.#options.installed
+          .byDigest(request.digest, policy)
+          .then((image) => this.#installed(image, peer));
+    }
+  }
+
+  #installed(image: InstalledImage, peer: Owner): TakenImage {
+    const { digest, fd, bytes } = image;
+    const dispose = (): void => {
+      image.release();
+    };
+    return this.#taken(
+      { kind: 'installed', digest, fd, bytes, copy: undefined, installed: image, dispose },
+      peer,
+    );
+  }
+
+  // The calls here that a client's descriptor meets on the loop are answered by the kernel alone: F_GETFL and
+  // F_GET_SEALS for any file, fstat for a memfd.
+  #descriptor(fd: number, field: string, peer: Owner): Promise<TakenImage> {
+    const { access, pathOnly } = getFlags(fd);
+    if (pathOnly) throw new BadFileDescriptor({ field, reason: 'opened with O_PATH, which cannot be read' });
+    if (access === 'write') throw new BadFileDescriptor({ field, reason: 'opened for writing alone' });
+    const seals = getSeals(fd);
+    if (seals === undefined) return this.#verity(fd, field, peer);
+    const lacking = needed.filter((seal) => !seals.has(seal));
+    if (lacking.length === 0) return this.#memfd(fd, field, peer);
+    const names = lacking.map((seal) => `F_SEAL_${seal.toUpperCase()}`).join(', ');
+    throw new ImageNotImmutable({ reason: `the memfd lacks ${names}` });
+  }
+
+  async #memfd(fd: number, field: string, peer: Owner): Promise<TakenImage> {
+    const found = fstat(fd);
+    if (!found.isFile()) throw new BadFileDescriptor({ field, reason: 'not a regular file' });
+    const bytes = this.#size(found.size);
+    const { pool, handouts, directory, closing } = this.#options;
+    const copy = handouts.reserveCopy(peer, bytes);
+    try {
+      const task = { kind: 'copy', directory, bytes } as const;
+      const { fds, value } = await pool.run<'copy'>(task, [fd], { owner: peer, stallable: false });
+      const file = new OwnedFd(first(fds));
+      const dispose = (): void => {
+        // To free the space of a large file takes a while, where no mount keeps it.
+        closing.close([file.take()], peer, () => {
+          copy.release();
+        });
+      };
+      const taken = { kind: 'memfd', fd: file.number, bytes, copy, installed: undefined, dispose } as const;
+      return this.#taken({ ...taken, digest: value.digest }, peer);
+    } catch (error) {
+      copy.release();
+      throw error;
+    }
+  }
+
+  async #verity(fd: number, field: string, peer: Owner): Promise<TakenImage> {
+    const { pool, closing } = this.#options;
+    const task = { kind: 'takeVerity', field } as const;
+    const { fds, value } = await pool.run<'takeVerity'>(task, [fd], { owner: peer, stallable: true });
+    const dispose = (): void => {
+      closing.close(fds, peer);
+    };
+    try {
+      const bytes = this.#size(BigInt(value.bytes));
+      const taken = {
+        kind: 'verity',
+        fd: first(fds),
+        bytes,
+        copy: undefined,
+        installed: undefined,
+        dispose,
+      } as const;
+      return this.#taken({ ...taken, digest: value.digest }, peer);
+    } catch (error) {
+      dispose();
+      throw error;
+    }
+  }
+
+  #size(bytes: bigint): number {
+    const { imageBytes } = this.#options;
+    if (bytes > BigInt(imageBytes)) throw new LimitExceeded({ limit: 'imageBytes', value: imageBytes });
+    return Number(bytes);
+  }
+
+  #taken(taken: Taken, peer: Owner): TakenImage {
+    const { kind, digest, fd, copy, installed } = taken;
+    return {
+      kind,
+      digest,
+      fd,
+      copy,
+      ...(installed === undefined ? {} : { location: installed.location }),
+      ...(installed?.signatureFile === undefined ? {} : { signatureFile: installed.signatureFile }),
+      scan: () => this.#options.contents.get(digest) ?? this.#scan(taken, peer),
+      [Symbol.dispose]: () => {
+        taken.dispose();
+      },
+    };
+  }
+
+  async #scan(taken: Taken, peer: Owner): Promise<ImageScan> {
+    const { pool, contents } = this.#options;
+    const task = { kind: 'scan', bytes: taken.bytes } as const;
+    const options = { owner: peer, stallable: taken.kind === 'verity' };
+    const { value } = await pool.run<'scan'>(task, [taken.fd], options);
+    contents.set(taken.digest, value.scan);
+    return value.scan;
+  }
+}
+
+function first(fds: readonly number[]): number {
+  const [fd] = fds;
+  if (fd === undefined) throw new RangeError('the task gave no descriptor');
+  return fd;
+}
+
+/** Measures installed images on `pool`, whose storage is the administrator's own and not given up. */
+export function measureOnPool(pool: Pool): (fd: number, bytes: number) => Promise<Digest> {
+  return async (fd, bytes) => {
+    const options = { owner: { user: systemUser }, stallable: false };
+    const { value } = await pool.run<'measure'>({ kind: 'measure', bytes }, [fd], options);
+    return value.digest;
+  };
+}
+
+/** Whose share of threads is taken by what is done for everybody: no user's. */
+const systemUser = -1;

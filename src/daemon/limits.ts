@@ -1,0 +1,172 @@
+/**
+ * One limit: its value (the unit is the last part of its name; a plain count where there is none) and the
+ * reason for it.
+ */
+export interface Limit {
+  readonly value: number;
+  readonly why: string;
+}
+
+const kib = 1024;
+const mib = 1024 * kib;
+const gib = 1024 * mib;
+
+/** The name of a limit, as Describe and LimitExceeded tell it. */
+export type LimitName =
+  | 'messageBytes'
+  | 'messageDescriptors'
+  | 'connections'
+  | 'connectionsPerUser'
+  | 'callsInFlight'
+  | 'callsInFlightPerUser'
+  | 'descriptorsInFlight'
+  | 'descriptorsInFlightPerUser'
+  | 'bufferedBytes'
+  | 'bufferedBytesPerUser'
+  | 'messageMilliseconds'
+  | 'replyMilliseconds'
+  | 'stopMilliseconds'
+  | 'signatures'
+  | 'signatureFileBytes'
+  | 'stores'
+  | 'nameBytes'
+  | 'imageBytes'
+  | 'copiedBytesPerUser'
+  | 'copiedBytes'
+  | 'superblocksPerUser'
+  | 'superblocks'
+  | 'threads'
+  | 'threadsPerUser'
+  | 'lostThreads'
+  | 'waitingTasksPerUser'
+  | 'stallMilliseconds'
+  | 'closers'
+  | 'installedImagesOpen'
+  | 'contentsKept'
+  | 'contentsBytesKept'
+  | 'evidenceKept'
+  | 'objectsListed';
+
+/**
+ * Every size, count and time that a peer can choose, each with its reason. Describe tells the values, and
+ * LimitExceeded names the limit that was met. "User" is the user who counts as the caller (peer.ts), so that the
+ * containers of one user share that user's part.
+ */
+export const limitTable: Readonly<Record<LimitName, Limit>> = {
+  messageBytes: {
+    value: mib,
+    why: 'A call with as many signatures as are taken fits many times over; a connection buffers no more than this.',
+  },
+  messageDescriptors: { value: 253, why: 'SCM_MAX_FD: the kernel passes no more with one sendmsg(2).' },
+  connections: {
+    value: 4096,
+    why: 'Idle connections cost a descriptor or three each; the daemon keeps most of its descriptors for mounts.',
+  },
+  connectionsPerUser: {
+    value: 256,
+    why: 'A sixteenth of all: one user cannot keep the others from connecting.',
+  },
+  callsInFlight: {
+    value: 64,
+    why: 'Bounds the memory and the descriptors that requests under way hold together.',
+  },
+  callsInFlightPerUser: {
+    value: 16,
+    why: 'Further calls of that user wait for their turn, so that one user takes a quarter of the turns at most.',
+  },
+  descriptorsInFlight: {
+    value: 8192,
+    why: 'Descriptors that arrived and belong to calls not yet answered; far below RLIMIT_NOFILE.',
+  },
+  descriptorsInFlightPerUser: {
+    value: 1024,
+    why: 'Four messages full of descriptors; no honest call needs more than twenty.',
+  },
+  bufferedBytes: {
+    value: 128 * mib,
+    why: 'Messages of all users that are not complete or not answered; they are held in memory.',
+  },
+  bufferedBytesPerUser: {
+    value: 16 * mib,
+    why: 'Sixteen messages of the greatest length at a time, or some thousands of usual ones.',
+  },
+  messageMilliseconds: {
+    value: 30_000,
+    why: 'A message that has begun must be whole by then: half messages hold memory and descriptors.',
+  },
+  replyMilliseconds: {
+    value: 30_000,
+    why: 'A peer that does not read its reply by then loses the connection, and with it the mount in the reply.',
+  },
+  stopMilliseconds: {
+    value: 30_000,
+    why: 'After SIGTERM, calls under way get this long; below the 90 seconds of systemd.',
+  },
+  signatures: {
+    value: 16,
+    why: 'Each costs a verification of up to 4 ms; thresholds beyond this are unheard of.',
+  },
+  signatureFileBytes: { value: 64 * kib, why: 'An envelope with sixteen signatures is below 8 KiB.' },
+  stores: { value: 16, why: 'Stores that a call names or brings; each is a layer of the overlay.' },
+  nameBytes: { value: 255, why: 'The contract of the interface: names and paths of images.' },
+  imageBytes: {
+    value: gib,
+    why: 'A composefs image holds metadata alone: a gibibyte describes some million files. Copies fill the disk.',
+  },
+  copiedBytesPerUser: {
+    value: 4 * gib,
+    why: 'Memfds are copied to the disk of the daemon and live as long as their mounts; a share for each user.',
+  },
+  copiedBytes: { value: 16 * gib, why: 'The copies of all users together, so that the disk does not fill.' },
+  superblocksPerUser: {
+    value: 256,
+    why: 'Each superblock of a user holds kernel memory that the daemon cannot take back.',
+  },
+  superblocks: { value: 4096, why: 'The superblocks of all users together.' },
+  threads: {
+    value: 16,
+    why: 'Threads that copy, measure, scan and mount; one waits idle. As many can stall before others have to wait.',
+  },
+  threadsPerUser: {
+    value: 2,
+    why: 'An eighth of the threads, so that few users together have them all either.',
+  },
+  lostThreads: {
+    value: 32,
+    why: 'Threads that a client has left waiting in the kernel for longer than stallMilliseconds; each holds some megabytes.',
+  },
+  waitingTasksPerUser: {
+    value: 64,
+    why: 'As many as the calls of one user that can be in flight need, several times over.',
+  },
+  stallMilliseconds: {
+    value: 10_000,
+    why: 'What a client can hold up (its FUSE, its NFS, its lease) is given up then and answered with TimedOut.',
+  },
+  closers: {
+    value: 64,
+    why: 'Threads that close the descriptors of peers: one for each user whose closing hangs, and one for all others.',
+  },
+  installedImagesOpen: {
+    value: 1024,
+    why: 'Each installed image that is kept open costs a descriptor and a lease.',
+  },
+  contentsKept: {
+    value: 4096,
+    why: 'Images whose contents are remembered, so that they are not read again.',
+  },
+  contentsBytesKept: {
+    value: 256 * mib,
+    why: 'The names of the objects of an image can take many megabytes.',
+  },
+  evidenceKept: { value: 4096, why: 'Verifications remembered for a policy; each is a kilobyte or two.' },
+  objectsListed: {
+    value: 64,
+    why: 'The contract of the interface: how many missing objects an error lists.',
+  },
+};
+
+/** The values alone, as Describe answers them. */
+export const limits: Readonly<Record<LimitName, number>> = Object.fromEntries(
+  Object.entries(limitTable).map(([name, limit]) => [name, limit.value]),
+) as Record<LimitName, number>;

@@ -1,0 +1,21 @@
+import type { Features } from '../mount/features.ts';
+import { planMount, type PlanInput } from '../mount/plan.ts';
+import { isSyscallError } from '../sys/errno.ts';
+import { mountOnStage } from '../sys/execute.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import type { Stage } from '../sys/stage.ts';
+
+/**
+ * Mounts on `stage`. What was probed holds for the filesystem of the state folder; an image on another one, from whose
+ * files EROFS does not mount (tmpfs, overlayfs), is mounted through a loop device. Throws KernelUnsupportedError,
+ * SyscallError.
+ */
+export function mountImage(input: PlanInput, features: Features, stage: Stage): OwnedFd {
+  const plan = planMount(input, features);
+  try {
+    return mountOnStage(plan, stage);
+  } catch (error) {
+    if (!features.loopDevices || !isSyscallError(error, 'ENOTBLK')) throw error;
+    return mountOnStage(planMount(input, { ...features, erofsFromFile: false }), stage);
+  }
+}

@@ -1,0 +1,306 @@
+import {
+  BadFileDescriptor,
+  IncompatibleImage,
+  KernelUnsupported,
+  ObjectsMissing,
+} from '../api/mount-delegation.ts';
+import type { ImageScan } from '../composefs/scan.ts';
+import type { Features } from '../mount/features.ts';
+import { planMount, type PlanInput } from '../mount/plan.ts';
+import type { Constraints } from '../policy/question.ts';
+import { isSyscallError } from '../sys/errno.ts';
+import { closeFd, OwnedFd } from '../sys/fd.ts';
+import type { Stage } from '../sys/stage.ts';
+import type { Owner } from './closing.ts';
+import type { Contents } from './contents.ts';
+import type { Handouts, MountRecord, Reservation } from './handouts.ts';
+import { resolveIdMap, type IdMapCaller } from './id-map.ts';
+import type { TakenImage } from './images.ts';
+import { mountImage } from './mount-image.ts';
+import type { Pool } from './pool.ts';
+import type { IdMapRequest } from './request.ts';
+import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
+import type { ResolvedStores } from './stores.ts';
+import { Sweeper } from './sweeper.ts';
+import type { MissingObjects } from './tasks.ts';
+
+/** What is to be mounted, with everything decided. */
+export interface MountOrder {
+  readonly image: TakenImage;
+  /** The decision's constraints; `attributes` are all that the mount gets, the request's among them. */
+  readonly constraints: Constraints;
+  readonly stores: ResolvedStores;
+  readonly idMap: IdMapRequest;
+  readonly peer: Owner & IdMapCaller & { readonly pidfd: OwnedFd };
+  /** What is remembered of it for as long as the mount lives. */
+  readonly record?: MountRecord;
+}
+
+/** What mounting needs. */
+export interface MounterOptions {
+  /** The stage of this thread. */
+  readonly stage: Stage;
+  readonly pool: Pool;
+  readonly features: Features;
+  readonly handouts: Handouts;
+  readonly contents: Contents;
+  readonly clones: StoreClones;
+  /** How many missing objects an error lists. */
+  readonly objectsListed: number;
+  /** Closes what may hang as it is closed. */
+  readonly closing: { close(fds: readonly number[], owner: Owner): void };
+}
+
+/** A store as a layer, whoever brought it. */
+type Layer = OpenPolicyStore;
+
+/**
+ * Makes mounts. Where image and stores are root's own local files and all is known of them, it is a few calls on the
+ * loop's own stage, without a promise; what a client could hold up, or what takes long, is done on a mounting thread.
+ */
+export class Mounter {
+  readonly #options: MounterOptions;
+  readonly #sweeper: Sweeper;
+
+  constructor(options: MounterOptions) {
+    this.#options = options;
+    this.#sweeper = new Sweeper(options.stage, options.pool);
+  }
+
+  /**
+   * A detached mount, locked against its receiver. Throws or rejects with IncompatibleImage, ObjectsMissing,
+   * StoreNotFound, BadFileDescriptor, LimitExceeded, TimedOut, KernelUnsupported(Error), SyscallError.
+   */
+  mount(order: MountOrder): Promise<OwnedFd> | OwnedFd {
+    const scan = order.image.scan();
+    return scan instanceof Promise
+      ? scan.then((read) => this.#checked(order, read))
+      : this.#checked(order, scan);
+  }
+
+  /** Takes over a mount that was made here and passed on. */
+  discard(mount: number): void {
+    this.#sweeper.discard(mount);
+  }
+
+  /** Waits for what is still being taken away. To be called before the pool is stopped. */
+  stop(): Promise<void> {
+    return this.#sweeper.stop();
+  }
+
+  #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
+    const fileSystem = checkContents(order.constraints, scan);
+    const userNamespaceFd = resolveIdMap(order.idMap, order.peer);
+    const input: Input = {
+      fileSystem,
+      digest: order.image.digest,
+      verity: order.constraints.verity,
+      attributes: order.constraints.attributes,
+      lock: true,
+      ...(userNamespaceFd === undefined ? {} : { userNamespaceFd }),
+    };
+    // What needs no store gets none: it mounts on kernels and filesystems that could not check one.
+    if (fileSystem === 'erofs' || scan.objects.length === 0) return this.#make(order, input, []);
+    if (order.stores.directories.length > 0) return this.#withDirectories(order, input, scan);
+    const layers = this.#policyLayers(order);
+    const key = layersKey(layers, order);
+    if (this.#options.contents.isComplete(order.image.digest, key)) return this.#make(order, input, layers);
+    // Opened again afterwards: the clones are only borrowed for this turn.
+    return this.#demandObjects(order, input, scan, layers, key).then(() =>
+      this.#make(order, input, this.#policyLayers(order)),
+    );
+  }
+
+  #policyLayers(order: MountOrder): Layer[] {
+    return order.constraints.stores.map((store) => this.#options.clones.open(store));
+  }
+
+  /** With directories of the client's: clones of them are made on a thread, and so is everything that touches them. */
+  async #withDirectories(order: MountOrder, input: Input, scan: ImageScan): Promise<OwnedFd> {
+    const { pool, features, closing } = this.#options;
+    if (!features.overlayDetachedLayers) {
+      throw new KernelUnsupported({
+        feature: 'directories of clients as stores (detached layers, Linux 6.15)',
+      });
+    }
+    const clones: number[] = [];
+    try {
+      for (const directory of order.stores.directories) {
+        const options = { owner: order.peer, stallable: true };
+        const { fds } = await pool
+          .run<'clone'>({ kind: 'clone' }, [order.peer.pidfd.number, directory.fd], options)
+          .catch((error: unknown) => {
+            throw foreignMount(error, directory.field);
+          });
+        clones.push(...fds);
+      }
+      const own = order.stores.directories.map(({ identity }, index): Layer => {
+        return { fd: clones[index] ?? -1, trusted: false, identity };
+      });
+      const layers = (): Layer[] => [...this.#policyLayers(order), ...own];
+      await this.#demandObjects(order, input, scan, layers(), undefined);
+      return await this.#onThread(order, input, layers());
+    } finally {
+      closing.close(clones, order.peer);
+    }
+  }
+
+  /** Looks for every object of the image; those in clients' directories may have gone by the next time. */
+  async #demandObjects(
+    order: MountOrder,
+    input: Input,
+    scan: ImageScan,
+    layers: readonly Layer[],
+    key: string | undefined,
+  ): Promise<void> {
+    const { pool, contents, features, objectsListed } = this.#options;
+    // What this kernel cannot do comes first: where it has no fs-verity, no object could have it.
+    planMount({ ...input, imageFd: order.image.fd, stores: layers }, features);
+    if (scan.objects.length > 0) {
+      const checked = checksVerity(order.constraints, layers);
+      const task = {
+        kind: 'missing',
+        objects: scan.objects,
+        verity: layers.map(() => checked),
+        listed: objectsListed,
+      } as const;
+      const options = { owner: order.peer, stallable: key === undefined };
+      const fds = layers.map(({ fd }) => fd);
+      const { value } = await pool.run<'missing'>(task, fds, options);
+      if (value.count > 0) throw objectsMissing(value, layers.length);
+    }
+    if (key !== undefined) contents.setComplete(order.image.digest, key);
+  }
+
+  #make(order: MountOrder, input: Input, layers: readonly Layer[]): Promise<OwnedFd> | OwnedFd {
+    return order.image.kind === 'verity'
+      ? this.#onThread(order, input, layers)
+      : this.#here(order, input, layers);
+  }
+
+  #here(order: MountOrder, input: Input, layers: readonly Layer[]): OwnedFd {
+    const { stage, features, handouts } = this.#options;
+    const reservation = handouts.reserve(order.peer);
+    let made: OwnedFd | undefined;
+    try {
+      made = mountImage({ ...input, imageFd: order.image.fd, stores: layers }, features, stage);
+    } catch (error) {
+      throw explained(error, order.idMap);
+    } finally {
+      if (made === undefined) handouts.cancel(reservation);
+      this.#sweeper.sweepSoon();
+    }
+    return this.#handOut(made, reservation, order);
+  }
+
+  async #onThread(order: MountOrder, input: Input, layers: readonly Layer[]): Promise<OwnedFd> {
+    const { pool, features, handouts } = this.#options;
+    const { userNamespaceFd, ...plain } = input;
+    const fds = [
+      order.image.fd,
+      ...(userNamespaceFd === undefined ? [] : [userNamespaceFd]),
+      ...layers.map(({ fd }) => fd),
+    ];
+    const task = {
+      kind: 'mount',
+      input: plain,
+      idMap: userNamespaceFd !== undefined,
+      trusted: layers.map(({ trusted }) => trusted),
+      storePaths:
+        features.overlayDetachedLayers || layers.length === 0
+          ? undefined
+          : order.constraints.stores.map(({ path }) => path),
+      features,
+    } as const;
+    const reservation = handouts.reserve(order.peer);
+    let made: OwnedFd | undefined;
+    try {
+      const result = await pool.run<'mount'>(task, fds, { owner: order.peer, stallable: true });
+      made = new OwnedFd(result.fds[0] ?? -1);
+    } catch (error) {
+      throw explained(error, order.idMap);
+    } finally {
+      if (made === undefined) handouts.cancel(reservation);
+    }
+    return this.#handOut(made, reservation, order);
+  }
+
+  #handOut(made: OwnedFd, reservation: Reservation, order: MountOrder): OwnedFd {
+    try {
+      this.#options.handouts.watch(made.number, reservation, {
+        copy: order.image.copy,
+        record: order.record,
+      });
+      return made;
+    } catch (error) {
+      closeFd(made.take());
+      throw error;
+    }
+  }
+}
+
+type Input = Omit<PlanInput, 'imageFd' | 'stores'>;
+
+/** The filesystem to mount. Throws IncompatibleImage for an image that is another, or holds what is not let in. */
+function checkContents(constraints: Constraints, scan: ImageScan): 'composefs' | 'erofs' {
+  const { fileSystem } = constraints;
+  if (fileSystem !== 'composefs' && fileSystem !== 'erofs') {
+    throw new KernelUnsupported({ feature: `images of type ${fileSystem}` });
+  }
+  if (scan.fileSystem !== fileSystem) {
+    const reason = `it is an image of ${scan.fileSystem}, and ${fileSystem} was asked for or stated`;
+    throw new IncompatibleImage({ reason });
+  }
+  if (scan.devices && !constraints.devices) {
+    throw new IncompatibleImage({ reason: `it holds a device node: ${scan.devicePath ?? 'without a path'}` });
+  }
+  if (scan.missingDigest && constraints.verity === 'require') {
+    throw new IncompatibleImage({
+      reason: 'files without a digest cannot be checked, and verity is "require"',
+    });
+  }
+  return fileSystem;
+}
+
+/** Whether the kernel will want fs-verity of every object: as in planMount, unless nothing is checked at all. */
+function checksVerity(constraints: Constraints, layers: readonly Layer[]): boolean {
+  if (constraints.verity === 'never') return false;
+  return constraints.verity === 'require' || !layers.every(({ trusted }) => trusted);
+}
+
+/** Says which stores, and whether they were looked at for fs-verity. */
+function layersKey(layers: readonly Layer[], order: MountOrder): string {
+  const checked = checksVerity(order.constraints, layers) ? 'checked' : 'there';
+  return [checked, ...layers.map(({ identity }) => identity)].join(' ');
+}
+
+function objectsMissing(missing: MissingObjects, stores: number): ObjectsMissing {
+  const looked = stores === 1 ? 'looked for in one store' : `looked for in ${stores} stores`;
+  const where = stores === 0 ? 'neither the request nor the rule names a store' : looked;
+  const lacking =
+    'some are there without fs-verity, which is required; a store with verity "trusted" and a rule with "if-present" do without';
+  const reason = missing.withoutVerity ? `${where}; ${lacking}` : where;
+  return new ObjectsMissing({ count: missing.count, objects: [...missing.objects], reason });
+}
+
+/** What the kernel's refusals mean where its own words do not say it. */
+function explained(error: unknown, idMap: IdMapRequest): unknown {
+  if (isSyscallError(error, 'ENOTBLK')) {
+    const feature =
+      'EROFS from a file on this filesystem (tmpfs and overlayfs are none that it mounts from); loop devices would work';
+    return new KernelUnsupported({ feature });
+  }
+  // For a user namespace that maps no IDs (mount_setattr(2)).
+  if (!isSyscallError(error, 'EINVAL') || error.syscall !== 'mount_setattr') return error;
+  const field = idMap.kind === 'userNamespace' ? idMap.field : 'idMap';
+  return new BadFileDescriptor({ field, reason: 'the user namespace maps no IDs, or too few' });
+}
+
+/** A directory of another mount namespace cannot be cloned from here. */
+function foreignMount(error: unknown, field: string): unknown {
+  if (!isSyscallError(error, 'EINVAL')) return error;
+  return new BadFileDescriptor({
+    field,
+    reason: 'its mount belongs to a mount namespace that the service is not in',
+  });
+}

@@ -1,0 +1,116 @@
+import { IncompatibleImage } from '../api/mount-delegation.ts';
+import { ImageError } from '../composefs/errors.ts';
+import { scanImage } from '../composefs/scan.ts';
+import type { PlanInput } from '../mount/plan.ts';
+import { isSyscallError } from '../sys/errno.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';
+import { cloneTree } from '../sys/mount-calls.ts';
+import type { Stage } from '../sys/stage.ts';
+import { copyMeasured, measureFile, readWhole } from './copy-image.ts';
+import { missingObjects } from './missing-objects.ts';
+import { mountImage } from './mount-image.ts';
+import type { DirectoryFacts, Task, TaskKind, TaskOf, TaskResult } from './tasks.ts';
+import { takeVerityFile } from './verity-file.ts';
+
+/**
+ * Does one task in the thread that calls. `fds` are borrowed; descriptors in the result belong to the caller.
+ * `openStage` gives the thread's stage. Throws what the task throws (failures.ts carries it on).
+ */
+export function perform(task: Task, fds: readonly number[], openStage: () => Stage): TaskResult<TaskKind> {
+  switch (task.kind) {
+    case 'copy': {
+      const { copy, digest } = copyMeasured(at(fds, 0), task.bytes, task.directory);
+      return { fds: [copy.take()], value: { digest } };
+    }
+    case 'takeVerity': {
+      const { file, digest, bytes } = takeVerityFile(at(fds, 0), task.field);
+      return { fds: [file.take()], value: { digest, bytes } };
+    }
+    case 'measure':
+      return { fds: [], value: { digest: measureFile(at(fds, 0), task.bytes) } };
+    case 'scan':
+      return { fds: [], value: { scan: scan(readWhole(at(fds, 0), task.bytes)) } };
+    case 'inspect':
+      return { fds: [], value: { directories: fds.map(inspect) } };
+    case 'clone':
+      return { fds: [clone(at(fds, 0), at(fds, 1), openStage()).take()], value: {} };
+    case 'missing': {
+      const stores = task.verity.map((verity, index) => ({ fd: at(fds, index), verity }));
+      return { fds: [], value: missingObjects(stores, task.objects, task.listed) };
+    }
+    case 'sweep':
+      openStage().sweepFor(task.leavings);
+      return { fds: [], value: {} };
+    case 'mount':
+      return { fds: [mount(task, fds, openStage())], value: {} };
+  }
+}
+
+/** Scans an image. What is wrong with it is the interface's IncompatibleImage, with the offset. */
+export function scan(image: Uint8Array): ReturnType<typeof scanImage> {
+  try {
+    return scanImage(image);
+  } catch (error) {
+    if (error instanceof ImageError) throw new IncompatibleImage({ reason: error.message });
+    throw error;
+  }
+}
+
+function inspect(fd: number): DirectoryFacts {
+  const found = fstat(fd);
+  return {
+    device: found.dev,
+    inode: found.ino,
+    directory: found.isDirectory(),
+    magic: fileSystemMagic(fd),
+  };
+}
+
+/** A clone of a directory from our own mount namespace, or else from that of the peer. */
+function clone(pidfd: number, directory: number, stage: Stage): OwnedFd {
+  try {
+    return cloneTree(directory);
+  } catch (error) {
+    if (!isSyscallError(error, 'EINVAL')) throw error;
+    return stage.cloneFrom(pidfd, directory);
+  }
+}
+
+function mount(task: TaskOf<'mount'>, fds: readonly number[], stage: Stage): number {
+  const stores = task.idMap ? fds.slice(2) : fds.slice(1);
+  const make = (storeFds: readonly number[]): OwnedFd => {
+    const input: PlanInput = {
+      ...task.input,
+      imageFd: at(fds, 0),
+      stores: task.trusted.map((trusted, index) => ({ fd: at(storeFds, index), trusted })),
+      ...(task.idMap ? { userNamespaceFd: at(fds, 1) } : {}),
+    };
+    return mountImage(input, task.features, stage);
+  };
+  if (task.storePaths === undefined) return make(stores).take();
+  return mountByPath(task.storePaths, make, stage);
+}
+
+/** COMPAT(6.15): the stores have to be opened in the mount namespace in which the layers are looked up. */
+function mountByPath(
+  paths: readonly string[],
+  make: (fds: readonly number[]) => OwnedFd,
+  stage: Stage,
+): number {
+  const opened: OwnedFd[] = [];
+  try {
+    stage.inside(() => {
+      for (const path of paths) opened.push(openFile(path, { directory: true }));
+    });
+    return make(opened.map((store) => store.number)).take();
+  } finally {
+    for (const store of opened) store.close();
+  }
+}
+
+function at(fds: readonly number[], index: number): number {
+  const fd = fds[index];
+  if (fd === undefined) throw new RangeError(`the task has no descriptor ${index}`);
+  return fd;
+}

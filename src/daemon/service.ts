@@ -1,0 +1,146 @@
+import {
+  mountDelegation,
+  mountDelegationText,
+  type Evidence as EvidenceReply,
+  type MountDelegationMethods,
+} from '../api/mount-delegation.ts';
+import type { Evidence } from '../policy/question.ts';
+import { InvalidParameter, PermissionDenied } from '../varlink/service.ts';
+import { Server } from '../varlink/server.ts';
+import { audit, auditLog, type Log } from './audit.ts';
+import type { CallContext } from './call.ts';
+import { describe } from './describe.ts';
+import { mount, verify, type Findings } from './handle.ts';
+import { insideError, shortName, tell } from './refusal.ts';
+import { parseMountRequest, parseVerifyRequest } from './request.ts';
+import type { Workshop } from './workshop.ts';
+
+/** What the methods of the interface work with. */
+export interface ServiceOptions {
+  readonly version: string;
+  readonly workshop: Workshop;
+  readonly log: Log;
+  /** Puts the policy on disk into force. Throws PolicyInvalid. */
+  readonly reload: () => void;
+}
+
+/** The server of org.varlink.service and io.cfsmountd.MountDelegation. */
+export function createServer(options: ServiceOptions): Server<CallContext> {
+  return new Server<CallContext>(
+    { vendor: 'cfs-mountd', product: 'cfs-mountd', version: options.version, url: 'https://composefs.org' },
+    [{ description: mountDelegation, text: mountDelegationText, methods: methods(options) }],
+    {
+      onBug: (error) => {
+        options.log.error({ err: error }, 'bug in a method');
+      },
+      bugError: insideError(),
+      discard: (fds) => {
+        options.workshop.closing.close(fds, { user: nobody });
+      },
+    },
+  );
+}
+
+function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
+  const { workshop: stages, log } = options;
+  const logs: Logs = { log, decisions: auditLog(log) };
+  return {
+    async Mount(parameters, context, { oneway }) {
+      if (oneway) throw new InvalidParameter('oneway', 'nobody would get the mount');
+      return decided('Mount', context, logs, async (found) => {
+        const request = parseMountRequest(parameters, context.fds);
+        const handout = await mount(request, context.peer, stages, found);
+        context.ownStorage = handout.ownStorage;
+        return {
+          parameters: {
+            mountFileDescriptor: 0,
+            evidence: evidenceReply(handout.evidence),
+            attributes: [...handout.attributes],
+          },
+          fds: [handout.mount.take()],
+        };
+      });
+    },
+    async Verify(parameters, context) {
+      return decided('Verify', context, logs, async (found) => {
+        const request = parseVerifyRequest(parameters, context.fds);
+        return {
+          parameters: { evidence: evidenceReply(await verify(request, context.peer, stages, found)) },
+        };
+      });
+    },
+    Describe() {
+      return { parameters: describe(options.version, stages.features, stages.policies) };
+    },
+    Reload(_parameters, context) {
+      if (!context.peer.caller.root) throw new PermissionDenied();
+      try {
+        options.reload();
+        const { policy } = stages.policies.current;
+        const refusedNow = stages.refusedBy(policy);
+        return { parameters: { policyDigest: policy.digest, refusedNow: refusedNow.map(evidenceReply) } };
+      } catch (error) {
+        throw told(error, log).error;
+      }
+    },
+  };
+}
+
+interface Logs {
+  readonly log: Log;
+  readonly decisions: Log;
+}
+
+/** Runs `work`, writes its audit line, and throws what the peer is to be told where it failed. */
+async function decided<Answer>(
+  method: 'Mount' | 'Verify',
+  context: CallContext,
+  { log, decisions }: Logs,
+  work: (found: Findings) => Promise<Answer>,
+): Promise<Answer> {
+  const begun = performance.now();
+  const found: Findings = { digest: undefined, evidence: undefined, rule: undefined, generation: undefined };
+  const line = { method, peer: context.peer };
+  try {
+    const answer = await work(found);
+    context.decidedBy = found.generation;
+    audit(decisions, {
+      ...line,
+      ...found,
+      result: 'allowed',
+      reason: undefined,
+      milliseconds: performance.now() - begun,
+    });
+    return answer;
+  } catch (thrown) {
+    const { error, reason } = told(thrown, log);
+    audit(decisions, {
+      ...line,
+      ...found,
+      result: shortName(error),
+      reason,
+      milliseconds: performance.now() - begun,
+    });
+    throw error;
+  }
+}
+
+function told(thrown: unknown, log: Log): ReturnType<typeof tell> {
+  const answer = tell(thrown);
+  if (answer.bug) log.error({ err: thrown }, 'bug in a method');
+  return answer;
+}
+
+function evidenceReply(evidence: Evidence): EvidenceReply {
+  const { name, version } = evidence;
+  return {
+    digest: evidence.digest,
+    ...(name !== undefined && { name }),
+    ...(version !== undefined && { version }),
+    signers: [...evidence.signers],
+    rule: evidence.rule,
+  };
+}
+
+/** The closers' lane for descriptors that nobody waits for: no user has this ID (it is (uid_t) -1). */
+const nobody = 0xffff_ffff;

@@ -1,0 +1,68 @@
+import { OwnedFd } from '../sys/fd.ts';
+import type { Stage } from '../sys/stage.ts';
+import type { Pool } from './pool.ts';
+
+/** How long what a stage has left stays there: one sweep then takes the leavings of several mounts. */
+const delayMilliseconds = 10;
+
+/**
+ * What some 60 mounts leave may wait while a thread is at what was before: more, and mounts are made faster than the
+ * kernel takes them away. Then the loop itself has to wait for that, lest they count against their receivers for no
+ * reason.
+ */
+const leavingsMax = 240;
+
+/** The user for whom the sweeping thread counts: nobody's share is taken (see systemUser in images.ts). */
+const sweepingUser = -2;
+
+/**
+ * Sweeps the event loop's stage on a thread of the pool. Unmounting waits for the kernel's readers, and takes filesystems
+ * apart whose receiver has closed them already; meanwhile the loop serves others.
+ */
+export class Sweeper {
+  readonly #stage: Stage;
+  readonly #pool: Pool;
+  #timer: NodeJS.Timeout | undefined;
+  #sweeping: Promise<void> | undefined;
+  #stopped = false;
+
+  constructor(stage: Stage, pool: Pool) {
+    this.#stage = stage;
+    this.#pool = pool;
+  }
+
+  /** Takes over a mount that was passed on: closed here last, it would have to be taken apart. */
+  discard(mount: number): void {
+    this.#stage.discard(new OwnedFd(mount));
+    this.sweepSoon();
+  }
+
+  /** The stage has left something, or will have by the end of this turn of the loop. */
+  sweepSoon(): void {
+    if (this.#stage.leavings >= leavingsMax) this.#stage.sweep();
+    if (this.#timer !== undefined || this.#sweeping !== undefined || this.#stopped) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#sweeping = this.#sweep().then(() => {
+        this.#sweeping = undefined;
+        if (this.#stage.leavings > 0) this.sweepSoon();
+      });
+    }, delayMilliseconds);
+  }
+
+  /** Waits for the sweep that is under way and begins none; what is left goes as the stage is closed. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#sweeping;
+  }
+
+  /** One sweep at a time; what is left meanwhile goes with the next. A failure is a bug, which nobody catches. */
+  async #sweep(): Promise<void> {
+    const leavings = this.#stage.takeLeavings();
+    if (leavings === undefined) return;
+    const options = { owner: { user: sweepingUser }, stallable: false };
+    await this.#pool.run<'sweep'>({ kind: 'sweep', leavings }, [], options);
+    this.#stage.swept(leavings);
+  }
+}

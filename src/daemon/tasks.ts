@@ -1,0 +1,95 @@
+import type { Digest } from '../base/digest.ts';
+import type { ImageScan } from '../composefs/scan.ts';
+import type { PlanInput } from '../mount/plan.ts';
+import type { Features } from '../mount/features.ts';
+import type { Leavings } from '../sys/stage.ts';
+import type { Failure } from './failures.ts';
+
+/** A task without its descriptors: plain data that passes to a mounting thread. Descriptors go beside it, as `fds`. */
+export type Task =
+  /** fds [memfd] → [copy]: copies an image into an unlinked file below `directory` and measures what was copied. */
+  | { readonly kind: 'copy'; readonly directory: string; readonly bytes: number }
+  /** fds [file] → [the same file, opened anew]: takes a file with fs-verity on a local filesystem. */
+  | { readonly kind: 'takeVerity'; readonly field: string }
+  /** fds [file] → []: measures a file that cannot change by reading it. */
+  | { readonly kind: 'measure'; readonly bytes: number }
+  /** fds [image] → []: what must be known of an image before the kernel parses it. */
+  | { readonly kind: 'scan'; readonly bytes: number }
+  /** fds [a directory each] → []: what kind of directories they are. */
+  | { readonly kind: 'inspect' }
+  /** fds [the peer's pidfd, directory] → [detached clone of the directory]. */
+  | { readonly kind: 'clone' }
+  /** fds [a store each] → []: which of `objects` no store has. */
+  | {
+      readonly kind: 'missing';
+      readonly objects: readonly string[];
+      readonly verity: readonly boolean[];
+      readonly listed: number;
+    }
+  /** fds [] → []: takes away what the stage of another thread has left. */
+  | { readonly kind: 'sweep'; readonly leavings: Leavings }
+  /** fds [image, ID map's user namespace if `idMap`, a store each] → [locked mount]. */
+  | {
+      readonly kind: 'mount';
+      readonly input: Omit<PlanInput, 'imageFd' | 'stores' | 'userNamespaceFd'>;
+      /** For each store, whether only root can write it. */
+      readonly trusted: readonly boolean[];
+      /** COMPAT(6.15): the stores by path, opened on the thread's own stage, instead of descriptors. */
+      readonly storePaths: readonly string[] | undefined;
+      readonly idMap: boolean;
+      readonly features: Features;
+    };
+
+/** A directory that a client brought, as the kernel says. */
+export interface DirectoryFacts {
+  readonly device: bigint;
+  readonly inode: bigint;
+  /** Whether it is a directory, and its descriptor one that can be used as such. */
+  readonly directory: boolean;
+  /** The filesystem's magic number, as fstatfs(2) has it. */
+  readonly magic: number;
+}
+
+/** Objects that no store has: how many, and the first of them. */
+export interface MissingObjects {
+  readonly count: number;
+  readonly objects: readonly string[];
+  /** Whether an object was found, but without the fs-verity that its store requires. */
+  readonly withoutVerity: boolean;
+}
+
+/** What each kind of task answers, besides descriptors. */
+export interface TaskValues {
+  readonly copy: { readonly digest: Digest };
+  readonly takeVerity: { readonly digest: Digest; readonly bytes: number };
+  readonly measure: { readonly digest: Digest };
+  readonly scan: { readonly scan: ImageScan };
+  readonly inspect: { readonly directories: readonly DirectoryFacts[] };
+  readonly clone: Record<string, never>;
+  readonly missing: MissingObjects;
+  readonly sweep: Record<string, never>;
+  readonly mount: Record<string, never>;
+}
+
+/** The name of a kind of task. */
+export type TaskKind = Task['kind'];
+
+/** The task of one kind. */
+export type TaskOf<Kind extends TaskKind> = Extract<Task, { readonly kind: Kind }>;
+
+/** A task's answer: descriptors that now belong to whoever asked, and a value. */
+export interface TaskResult<Kind extends TaskKind> {
+  readonly fds: readonly number[];
+  readonly value: TaskValues[Kind];
+}
+
+/** What the pool sends to a thread. The descriptors belong to the pool and are borrowed until the answer. */
+export interface TaskMessage {
+  readonly task: Task;
+  readonly fds: readonly number[];
+}
+
+/** What a thread answers. */
+export type TaskAnswer =
+  | { readonly ok: true; readonly result: TaskResult<TaskKind> }
+  | { readonly ok: false; readonly failure: Failure };

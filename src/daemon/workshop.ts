@@ -1,0 +1,140 @@
+import { mkdirSync } from 'node:fs';
+import { writeImage } from '../composefs/write.ts';
+import type { Features } from '../mount/features.ts';
+import { decide } from '../policy/decide.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { Evidence } from '../policy/question.ts';
+import { probeFeatures } from '../sys/probe.ts';
+import { Stage } from '../sys/stage.ts';
+import type { Log } from './audit.ts';
+import { Closing } from './closing.ts';
+import { Contents } from './contents.ts';
+import { EvidenceCache } from './evidence.ts';
+import type { Stages } from './handle.ts';
+import { Handouts } from './handouts.ts';
+import { Images, measureOnPool } from './images.ts';
+import { Installed } from './installed.ts';
+import { limits } from './limits.ts';
+import { Mounter } from './mounter.ts';
+import type { Policies } from './policies.ts';
+import { Pool } from './pool.ts';
+import { StoreClones } from './store-clones.ts';
+import { Stores } from './stores.ts';
+import { Versions } from './versions.ts';
+
+/** Everything that the stages of a request work with, built once. */
+export interface Workshop extends Stages {
+  readonly features: Features;
+  readonly closing: Closing;
+  /** The mounts in use, as far as known, that `policy` would refuse if it were asked now. */
+  refusedBy(policy: Policy): readonly Evidence[];
+  /** Ends the threads and gives up what is kept open. Mounts that were handed out live on. */
+  stop(): Promise<void>;
+}
+
+/** What the workshop is built for. */
+export interface WorkshopOptions {
+  readonly stateDirectory: string;
+  readonly policies: Policies;
+  readonly log: Log;
+}
+
+/**
+ * Builds it: probes the kernel, reads the newest versions, starts the first threads. From here on this thread has a
+ * stage. Throws SyscallError, VersionsFileInvalid.
+ */
+export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions): Workshop {
+  mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+  const versions = new Versions(stateDirectory);
+  const stage = Stage.open('stage');
+  const features = probeFeatures({ scratchDirectory: stateDirectory, image: emptyImage(), stage });
+  const closing = new Closing({ threads: limits.closers, idleThreads: 1 }, (error) => {
+    log.error({ err: error }, 'bug in a closing thread');
+  });
+  const pool = new Pool({
+    limits: {
+      threads: limits.threads,
+      threadsPerUser: limits.threadsPerUser,
+      lostThreads: limits.lostThreads,
+      waitingPerUser: limits.waitingTasksPerUser,
+      stallMilliseconds: limits.stallMilliseconds,
+    },
+    closing,
+    onBug: (error) => {
+      log.error({ err: error }, 'bug in a mounting thread');
+    },
+  });
+  const installed = new Installed(
+    {
+      images: limits.installedImagesOpen,
+      imageBytes: limits.imageBytes,
+      signatureFileBytes: limits.signatureFileBytes,
+    },
+    measureOnPool(pool),
+  );
+  process.on('SIGIO', () => {
+    installed.releaseBroken();
+  });
+  const contents = new Contents({ entries: limits.contentsKept, bytes: limits.contentsBytesKept });
+  const handouts = new Handouts();
+  const clones = new StoreClones(stage, features.overlayDetachedLayers);
+  const mounter = new Mounter({
+    stage,
+    pool,
+    features,
+    handouts,
+    contents,
+    clones,
+    objectsListed: limits.objectsListed,
+    closing,
+  });
+  return {
+    policies,
+    features,
+    closing,
+    versions,
+    evidence: new EvidenceCache(limits.evidenceKept),
+    images: new Images({
+      pool,
+      installed,
+      contents,
+      handouts,
+      directory: stateDirectory,
+      imageBytes: limits.imageBytes,
+      closing,
+    }),
+    stores: new Stores(pool),
+    mounter,
+    refusedBy: (policy) => {
+      const now = new Date();
+      return handouts
+        .live()
+        .flatMap(({ record }) => (record === undefined ? [] : [record]))
+        .filter(({ question }) => decide(policy, { ...question, now }).outcome === 'deny')
+        .map(({ evidence }) => evidence);
+    },
+    stop: async () => {
+      closing.stop();
+      await mounter.stop();
+      await pool.stop();
+      installed.close();
+      clones.close();
+      handouts.close();
+      stage.close();
+    },
+  };
+}
+
+/** The smallest image: one folder with nothing in it. */
+function emptyImage(): Uint8Array {
+  const root = {
+    type: 'directory',
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: { seconds: 0n, nanoseconds: 0 },
+    xattrs: [],
+    entries: new Map(),
+  } as const;
+  return writeImage({ root }, { minVersion: 1, maxVersion: 1 });
+}
