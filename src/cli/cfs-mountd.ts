@@ -1,0 +1,72 @@
+#!/usr/bin/env node
+import { resolve } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { logLevels, type LogLevel } from '../daemon/audit.ts';
+import { startDaemon } from '../daemon/daemon.ts';
+import { defaultPolicyDirectories } from '../policy/load.ts';
+import { programVersion } from './program-version.ts';
+import { usageError } from './usage.ts';
+
+interface Options {
+  readonly socket: string;
+  readonly policy?: readonly string[];
+  readonly state: string;
+  readonly logLevel: LogLevel;
+}
+
+function absolute(value: string): string {
+  if (value === '') throw new InvalidArgumentError('It is empty.');
+  return resolve(value);
+}
+
+function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), absolute(value)];
+}
+
+const program = new Command('cfs-mountd')
+  .description(
+    'Verifies signed filesystem images against the policy and passes their mounts back as descriptors.',
+  )
+  .version(programVersion())
+  .option('--socket <path>', 'where to listen', absolute, '/run/cfs-mountd/io.cfsmountd.MountDelegation')
+  .option(
+    '--policy <directory>',
+    'folder with policy.d and keys.d, in place of the default ones; repeatable',
+    collect,
+  )
+  .option(
+    '--state <directory>',
+    'newest versions, and images while they are mounted',
+    absolute,
+    '/var/lib/cfs-mountd',
+  )
+  .addOption(
+    new Option('--log-level <level>', 'least level of what is logged').choices(logLevels).default('info'),
+  )
+  .allowExcessArguments(false)
+  .exitOverride()
+  .configureOutput({
+    outputError: (text, write) => {
+      write(usageError('cfs-mountd', text));
+    },
+  });
+
+try {
+  program.parse();
+  const options = program.opts<Options>();
+  if (process.geteuid?.() !== 0) throw new Error('only root can mount for others: run it as root');
+  startDaemon({
+    socketPath: options.socket,
+    policyDirectories: options.policy ?? defaultPolicyDirectories,
+    stateDirectory: options.state,
+    logLevel: options.logLevel,
+    version: programVersion(),
+    environment: process.env,
+  });
+} catch (error) {
+  // Commander has said what is wrong, or printed its help, already.
+  if (!(error instanceof CommanderError)) {
+    process.stderr.write(`cfs-mountd: ${error instanceof Error ? error.message : String(error)}\n`);
+  }
+  process.exit(error instanceof CommanderError ? error.exitCode : 1);
+}

@@ -1,0 +1,171 @@
+import { existsSync } from 'node:fs';
+import { InvalidArgumentError, Option } from 'commander';
+import type { Command } from 'commander';
+import type { Envelope } from '../../trust/dsse.ts';
+import { EnvelopeInvalid, formatEnvelope, parseEnvelope, signatureFileBytesMax } from '../../trust/dsse.ts';
+import type { FileSystem } from '../../trust/file-system.ts';
+import { fileSystems } from '../../trust/file-system.ts';
+import { keyFileBytesMax } from '../../trust/key.ts';
+import { KeyInvalid } from '../../trust/public-key.ts';
+import type { PrivateKey } from '../../trust/private-key.ts';
+import { isEncryptedPrivateKey, parsePrivateKey } from '../../trust/private-key.ts';
+import { readPassphrase } from '../passphrase-file.ts';
+import { addSignature, signStatement } from '../../trust/sign.ts';
+import { signDigest } from '../../trust/ssh-signature.ts';
+import type { Statement } from '../../trust/statement.ts';
+import { StatementInvalid } from '../../trust/statement.ts';
+import { parseTime } from '../../trust/time.ts';
+import { CommandError } from '../command-error.ts';
+import { recogniseFileSystem } from '../file-system-of-image.ts';
+import { measureFile, readInputFile, withPath } from '../input-file.ts';
+import { print, warn } from '../output.ts';
+import { replaceFile } from '../replace-file.ts';
+
+interface SignOptions {
+  key: string;
+  passphraseFile?: string;
+  format: 'dsse' | 'ssh';
+  name?: string;
+  version?: number;
+  notBefore?: Date;
+  expires?: Date;
+  fileSystem?: FileSystem;
+  output?: string;
+}
+
+/** Adds `sign`. */
+export function addSignCommand(program: Command): void {
+  program
+    .command('sign')
+    .summary('sign an image')
+    .description(
+      'Signs an image: states its name and digest, and signs that with a key. The signature is a DSSE envelope, by default ' +
+        'in IMAGE.sig. Where that file exists, the signature is added to those in it, which have to state the same. With ' +
+        '--format ssh it is one of OpenSSH, as `ssh-keygen -Y sign -n cfs-mountd` makes it over the line that ' +
+        '`cfs-mountctl digest --statement` prints; it states the digest and nothing else.',
+    )
+    .argument('<IMAGE>', 'the image')
+    .requiredOption('-k, --key <KEY>', 'the private key (PKCS#8 PEM)')
+    .option('--passphrase-file <FILE>', "file whose first line is the private key's passphrase")
+    .addOption(new Option('--format <FORMAT>', 'kind of signature').choices(['dsse', 'ssh']).default('dsse'))
+    .option(
+      '-n, --name <NAME>',
+      'what the image is called: the name that the rules of a policy match (required, but for --format ssh)',
+    )
+    .option('--version <N>', 'version, for protection against rollback: 0 to 2^53 - 1', parseVersion)
+    .option('--not-before <TIME>', 'when the statement begins to count (RFC 3339)', parseTimeArgument)
+    .option('--expires <TIME>', 'when it ceases to count (RFC 3339)', parseTimeArgument)
+    .addOption(
+      new Option('--file-system <TYPE>', 'filesystem of the image; by default what it is seen to be').choices(
+        fileSystems,
+      ),
+    )
+    .option('-o, --output <FILE>', 'signature file (default: IMAGE.sig)')
+    .action(signImage);
+}
+
+function signImage(image: string, options: SignOptions): void {
+  if (options.format === 'ssh') {
+    signBare(image, options);
+    return;
+  }
+  if (options.name === undefined) {
+    throw new CommandError(
+      'say what the image is called, with --name: the name that the rules of a policy match',
+    );
+  }
+  const key = readPrivateKey(options);
+  const statement: Statement = {
+    name: options.name,
+    digest: measureFile(image),
+    fileSystem: chooseFileSystem(image, options.fileSystem),
+    ...(options.version !== undefined && { version: options.version }),
+    ...(options.notBefore !== undefined && { notBefore: options.notBefore }),
+    ...(options.expires !== undefined && { expires: options.expires }),
+  };
+  warnOfTimes(statement);
+  const output = options.output ?? `${image}.sig`;
+  replaceFile(output, formatEnvelope(envelopeFor(output, statement, key)));
+  print(`${output}: ${statement.digest} signed as ${statement.name} by ${key.publicKey.id}`);
+}
+
+/** Signs the digest alone. A file holds one such signature: another one is not added, and nothing is overwritten. */
+function signBare(image: string, options: SignOptions): void {
+  const stated = (['name', 'version', 'notBefore', 'expires', 'fileSystem'] as const).find(
+    (option) => options[option] !== undefined,
+  );
+  if (stated !== undefined) {
+    const option = stated.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new CommandError(
+      `--${option} cannot be stated in the format ssh, which holds the digest and nothing else`,
+    );
+  }
+  const output = options.output ?? `${image}.sig`;
+  if (existsSync(output)) {
+    throw new CommandError(
+      `${output}: it exists already; write this signature to another file, with --output`,
+    );
+  }
+  const key = readPrivateKey(options);
+  const digest = measureFile(image);
+  replaceFile(output, signDigest(digest, key));
+  print(`${output}: ${digest} signed by ${key.publicKey.id}`);
+}
+
+function readPrivateKey({ key: path, passphraseFile }: SignOptions): PrivateKey {
+  const pem = Buffer.from(readInputFile(path, keyFileBytesMax)).toString();
+  if (passphraseFile === undefined && isEncryptedPrivateKey(pem)) {
+    throw new CommandError(`${path}: an encrypted private key; give its passphrase with --passphrase-file`);
+  }
+  try {
+    return parsePrivateKey(pem, passphraseFile === undefined ? undefined : readPassphrase(passphraseFile));
+  } catch (error) {
+    if (error instanceof KeyInvalid) throw new CommandError(`${path}: ${error.message}`);
+    throw error;
+  }
+}
+
+function envelopeFor(output: string, statement: Statement, key: PrivateKey): Envelope {
+  try {
+    if (!existsSync(output)) return signStatement(statement, key);
+    return addSignature(parseEnvelope(readInputFile(output, signatureFileBytesMax)), statement, key);
+  } catch (error) {
+    if (error instanceof EnvelopeInvalid) throw new CommandError(`${output}: ${error.message}`);
+    if (error instanceof KeyInvalid) throw new CommandError(`the key is ${error.message}`);
+    if (error instanceof StatementInvalid) throw new CommandError(`it cannot be stated so: ${error.message}`);
+    throw error;
+  }
+}
+
+function chooseFileSystem(image: string, asked: FileSystem | undefined): FileSystem {
+  const seen = withPath(image, () => recogniseFileSystem(image));
+  const fileSystem = asked ?? seen;
+  if (fileSystem === undefined) {
+    throw new CommandError(`${image}: no filesystem is recognised; say which it is with --file-system`);
+  }
+  if (seen !== fileSystem)
+    warn(`${image} does not look like ${fileSystem}${seen === undefined ? '' : `, but like ${seen}`}`);
+  return fileSystem;
+}
+
+function warnOfTimes({ notBefore, expires }: Statement): void {
+  const now = Date.now();
+  if (expires !== undefined && expires.getTime() <= now)
+    warn('--expires is past: no policy will take this signature');
+  if (expires !== undefined && notBefore !== undefined && expires <= notBefore) {
+    warn('--expires is not after --not-before: no policy will ever take this signature');
+  }
+}
+
+function parseVersion(text: string): number {
+  const version = Number(text);
+  if (/^\d+$/.test(text) && Number.isSafeInteger(version)) return version;
+  throw new InvalidArgumentError('Not a whole number from 0 to 2^53 - 1.');
+}
+
+function parseTimeArgument(text: string): Date {
+  const time = parseTime(text);
+  if (time === undefined)
+    throw new InvalidArgumentError('Not a time as RFC 3339 writes it, such as 2027-01-31T00:00:00Z.');
+  return time;
+}

@@ -1,0 +1,115 @@
+import type { Command } from 'commander';
+
+import type { Digest } from '../../base/digest.ts';
+import { scanImage } from '../../composefs/scan.ts';
+import type { StoreReport } from '../../store/check-store.ts';
+import { checkStore } from '../../store/check-store.ts';
+import { collectGarbage } from '../../store/collect-garbage.ts';
+import { ObjectStore } from '../../store/objects.ts';
+import { CommandError } from '../command-error.ts';
+import { print, printJson } from '../output.ts';
+import { eachFile } from './each-file.ts';
+import { explained } from './explained.ts';
+import { formatSize, Progress } from './progress.ts';
+import { readImage } from './read-image.ts';
+import { printLines } from './print-lines.ts';
+
+interface CollectCommandOptions {
+  readonly image: readonly string[];
+  readonly dryRun?: true;
+  readonly json?: true;
+}
+
+/** Adds `store add DIR FILE…`, `store check DIR` and `store gc DIR --image IMAGE…`. */
+export function addStoreCommand(program: Command): void {
+  const store = program
+    .command('store')
+    .summary('work on a store of objects')
+    .description('Works on a store: a directory of files named by their fs-verity digests.');
+  store
+    .command('add')
+    .summary('add files to a store')
+    .description('Adds the contents of files to a store, and prints their digests.')
+    .argument('<DIR>', 'the store; made where it is missing')
+    .argument('<FILE...>', 'the files')
+    .option('--json', 'print as JSON')
+    .action((path: string, files: string[], options: { json?: true }) => runAdd(path, files, options));
+  store
+    .command('check')
+    .summary('check every object of a store')
+    .description(
+      'Reads every object of a store and compares its digest with its name; exits 1 where one is damaged.',
+    )
+    .argument('<DIR>', 'the store')
+    .option('--json', 'print as JSON')
+    .action((path: string, options: { json?: true }) => runCheck(path, options));
+  store
+    .command('gc')
+    .summary('remove objects that no image needs')
+    .description(
+      'Removes the objects that none of the images needs. Not to be used while an image is built into the store.',
+    )
+    .argument('<DIR>', 'the store')
+    .requiredOption('--image <IMAGE...>', 'every image that is still to be mounted with this store')
+    .option('--dry-run', 'say what would be removed, and remove nothing')
+    .option('--json', 'print as JSON')
+    .action((path: string, options: CollectCommandOptions) => runCollect(path, options));
+}
+
+async function runAdd(path: string, files: readonly string[], options: { json?: true }): Promise<void> {
+  const store = await explained(path, () => ObjectStore.create(path));
+  const results: { file: string; digest: Digest; new: boolean }[] = [];
+  using progress = new Progress();
+  const add = async (file: string): Promise<void> => {
+    const { digest, isNew } = await store.addFile(file);
+    results.push({ file, digest, new: isNew });
+    progress.show(() => `${results.length} of ${files.length} files`);
+  };
+  await eachFile(files, add, async () => {
+    await store.sync();
+    if (options.json === true) printJson(results);
+    else printLines(results.map(({ file, digest }) => `${digest}  ${file}`));
+  });
+}
+
+async function runCheck(path: string, options: { json?: true }): Promise<void> {
+  const report = await checkWithProgress(path);
+  const { objects, verityObjects, bytes, problems } = report;
+  if (options.json === true) printJson({ store: path, ...report });
+  else {
+    printLines(problems.map(({ path: where, problem }) => `${where}: ${problem}`));
+    print(`${objects} objects are sound, ${formatSize(bytes)}; ${verityObjects} of them have fs-verity`);
+  }
+  if (problems.length > 0)
+    throw new CommandError(
+      `${path}: ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}`,
+    );
+}
+
+async function checkWithProgress(path: string): Promise<StoreReport> {
+  using progress = new Progress();
+  return await explained(path, () =>
+    checkStore(path, ({ objects, bytes }) => {
+      progress.show(() => `${objects} objects, ${formatSize(bytes)}`);
+    }),
+  );
+}
+
+async function runCollect(path: string, options: CollectCommandOptions): Promise<void> {
+  const needed = new Set<string>();
+  for (const image of options.image) {
+    const { objects } = await explained(image, () => scanImage(readImage(image)));
+    for (const object of objects) needed.add(object);
+  }
+  const dryRun = options.dryRun === true;
+  const garbage = await explained(path, () => {
+    ObjectStore.open(path);
+    return collectGarbage(path, needed, { dryRun, now: Date.now() });
+  });
+  if (options.json === true) printJson({ store: path, dryRun, ...garbage });
+  else {
+    printLines(garbage.removed);
+    const verb = dryRun ? 'would be removed' : 'removed';
+    print(`${garbage.removed.length} ${verb}, ${formatSize(garbage.bytes)}; ${garbage.kept} kept`);
+  }
+}

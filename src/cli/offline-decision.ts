@@ -1,0 +1,151 @@
+import { existsSync, realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Digest } from '../base/digest.ts';
+import { parseDigest } from '../base/digest.ts';
+import { ImageError } from '../composefs/errors.ts';
+import { scanImage } from '../composefs/scan.ts';
+import type { Explanation } from '../policy/explain.ts';
+import { explain } from '../policy/explain.ts';
+import type { LoadedPolicy } from '../policy/load.ts';
+import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { Question } from '../policy/question.ts';
+import { signatureFileBytesMax } from '../trust/dsse.ts';
+import type { FileSystem } from '../trust/file-system.ts';
+import { isPathOfSegments } from '../trust/statement.ts';
+import { verifySignatures } from '../trust/verify.ts';
+import { callerOfUser, thisCaller } from './caller.ts';
+import { CommandError } from './command-error.ts';
+import { readImage } from './image-commands/read-image.ts';
+import { fileErrorReason, measureFile, readInputFile } from './input-file.ts';
+import { warn } from './output.ts';
+import { readVersions } from './read-versions.ts';
+
+/** What `verify` and `policy explain` are asked. */
+export interface OfflineQuestion {
+  /** Path of an image file, or `name:NAME` for one in the policy's image directories. */
+  readonly image: string;
+  /** Signature files; empty: IMAGE.sig where it exists. */
+  readonly signatures: readonly string[];
+  /** Folder with policy.d and keys.d; undefined: the default ones. */
+  readonly policy: string | undefined;
+  /** Who would ask, by name or ID; undefined: who runs this. */
+  readonly user: string | undefined;
+  readonly fileSystem: FileSystem | undefined;
+  readonly unsigned: boolean;
+  /** State directory of the service, for the newest versions. */
+  readonly state: string;
+}
+
+/** Suffixes of installed images, in the order in which the interface names them. */
+const suffixes = ['.cfs', '.erofs', '.squashfs', '.raw'];
+
+/** Loads a policy as the service would, except that wrong owners and modes are only warned of. Throws PolicyInvalid. */
+export function loadPolicyWithWarnings(directory: string | undefined): LoadedPolicy {
+  const loaded = loadPolicy(directory === undefined ? defaultPolicyDirectories : [directory], {
+    owners: 'warn',
+  });
+  loaded.warnings.forEach(warn);
+  return loaded;
+}
+
+/**
+ * What the policy decides about an image, and how: as the service would, but with the files that this caller can read.
+ * Throws CommandError, PolicyInvalid, ImageError.
+ */
+export function decideOffline(asked: OfflineQuestion): Explanation {
+  const { policy } = loadPolicyWithWarnings(asked.policy);
+  const { path, location } = locate(asked.image, policy);
+  const digest = measureFile(path);
+  const files = signaturePaths(path, asked.signatures).map((file) =>
+    readInputFile(file, signatureFileBytesMax),
+  );
+  const question: Question = {
+    caller: asked.user === undefined ? thisCaller() : callerOfUser(asked.user),
+    digest,
+    location,
+    fileSystem: asked.fileSystem,
+    verification: verifySignatures(files, digest, publicKeys(policy)),
+    allowUnsigned: asked.unsigned,
+    clientStores: false,
+    now: new Date(),
+    newestVersion: newestVersions(asked.state),
+  };
+  return withImageRead(policy, question, path, digest);
+}
+
+/** The service looks into an image only once the policy has let it in, and then asks again with what it found. */
+function withImageRead(policy: Policy, question: Question, path: string, digest: Digest): Explanation {
+  const first = explain(policy, question);
+  const { decision } = first;
+  if (decision.outcome === 'deny') return first;
+  const { fileSystem } = decision.constraints;
+  if (fileSystem !== 'composefs' && fileSystem !== 'erofs') return first;
+  const refuse = (reason: string): Explanation => {
+    const refusal = {
+      kind: 'IncompatibleImage' as const,
+      parameters: { reason },
+      rule: decision.rule.name,
+      message: reason,
+    };
+    return { ...first, decision: { outcome: 'deny', refusal } };
+  };
+  try {
+    const scan = scanImage(readImage(path));
+    if (scan.fileSystem !== fileSystem) return refuse(`${digest} is ${scan.fileSystem}, not ${fileSystem}`);
+    return explain(policy, { ...question, devices: scan.devices });
+  } catch (error) {
+    if (error instanceof ImageError) return refuse(error.message);
+    throw error;
+  }
+}
+
+/** The file, and for an image by name where the service would find it, which rules can ask for. */
+function locate(image: string, policy: Policy): { path: string; location?: string } {
+  if (!image.startsWith('name:')) {
+    if (parseDigest(image) !== undefined && !existsSync(image)) {
+      throw new CommandError(
+        `${image}: give the image's file, or name:NAME; only the service finds images by digest`,
+      );
+    }
+    return { path: image };
+  }
+  const name = image.slice('name:'.length);
+  if (!isPathOfSegments(name, 'file'))
+    throw new CommandError(`${image}: not the path of an image below a directory`);
+  for (const directory of policy.imageDirectories) {
+    const path = suffixes.map((suffix) => join(directory, name + suffix)).find((each) => existsSync(each));
+    if (path !== undefined) return { path, location: realpathSync(path) };
+  }
+  throw new CommandError(`${image}: no image directory of the policy holds it`);
+}
+
+function signaturePaths(path: string, signatures: readonly string[]): readonly string[] {
+  if (signatures.length > 0) return signatures;
+  return existsSync(`${path}.sig`) ? [`${path}.sig`] : [];
+}
+
+function publicKeys(policy: Policy): PublicKeys {
+  return [...policy.keys.values()].map(({ key }) => key);
+}
+
+type PublicKeys = Parameters<typeof verifySignatures>[2];
+
+/** Read only where a rule asks for versions: they are root's to read. */
+function newestVersions(state: string): Question['newestVersion'] {
+  let versions: ReturnType<typeof readVersions> | undefined;
+  return (rule, name) => {
+    versions ??= readOrWarn(state);
+    return versions.find((entry) => entry.rule === rule && entry.name === name)?.version;
+  };
+}
+
+function readOrWarn(state: string): ReturnType<typeof readVersions> {
+  try {
+    return readVersions(state);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    warn(`protection against rollback is not checked: ${fileErrorReason(error) ?? error.message}`);
+    return [];
+  }
+}
