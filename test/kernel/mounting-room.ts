@@ -1,0 +1,270 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { onTestFinished } from 'vitest';
+import { digestHex, type Digest } from '../../src/base/digest.ts';
+import type { Entry, RegularFile } from '../../src/composefs/tree.ts';
+import { writeImage } from '../../src/composefs/write.ts';
+import { Closing } from '../../src/daemon/closing.ts';
+import { Contents } from '../../src/daemon/contents.ts';
+import { Handouts } from '../../src/daemon/handouts.ts';
+import { Images, measureOnPool, type TakenImage } from '../../src/daemon/images.ts';
+import { Installed } from '../../src/daemon/installed.ts';
+import { Mounter, type MountOrder } from '../../src/daemon/mounter.ts';
+import { Pool, type PoolLimits } from '../../src/daemon/pool.ts';
+import { StoreClones } from '../../src/daemon/store-clones.ts';
+import { Stores } from '../../src/daemon/stores.ts';
+import type { Features } from '../../src/mount/features.ts';
+import type { Policy, PolicyStore } from '../../src/policy/policy.ts';
+import type { Constraints } from '../../src/policy/question.ts';
+import type { OwnedFd } from '../../src/sys/fd.ts';
+import { addSeals, createMemfd, openFile, writeAll } from '../../src/sys/file.ts';
+import { openPidfd } from '../../src/sys/peer.ts';
+import { probeFeatures } from '../../src/sys/probe.ts';
+import { Stage } from '../../src/sys/stage.ts';
+import { verityDigest } from '../../src/verity/verity.ts';
+
+/** What is in the file `big` of the room's image, and in an object of its store. */
+export const bigContent: string = 'content that is too long to be kept inside of the image\n'.repeat(100);
+
+/** The daemon's mounting side in this process, with an image, a store and a folder for images. */
+export interface Room {
+  readonly directory: string;
+  readonly imageDirectory: string;
+  readonly store: PolicyStore;
+  readonly image: Uint8Array;
+  readonly digest: Digest;
+  readonly policy: Policy;
+  readonly constraints: Constraints;
+  readonly features: Features;
+  readonly pool: Pool;
+  readonly closing: Closing;
+  readonly handouts: Handouts;
+  readonly contents: Contents;
+  readonly installed: Installed;
+  readonly images: Images;
+  readonly stores: Stores;
+  readonly mounter: Mounter;
+  /** What should never have happened. */
+  readonly bugs: unknown[];
+  peer(user?: number): MountOrder['peer'];
+  /** Mounts `image` with the room's store and constraints, or with others. */
+  mount(image: TakenImage, changes?: Partial<MountOrder>): Promise<OwnedFd>;
+}
+
+const poolLimits: PoolLimits = {
+  threads: 8,
+  threadsPerUser: 2,
+  lostThreads: 4,
+  waitingPerUser: 16,
+  stallMilliseconds: 30_000,
+};
+
+/** Opens a room, with these limits of the pool changed; it is closed after the test. */
+export function openRoom(limits: Partial<PoolLimits> = {}): Room {
+  const directory = mkdtempSync(join(tmpdir(), 'cfs-mounting-'));
+  onTestFinished(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const folder = (name: string): string => {
+    mkdirSync(join(directory, name));
+    return join(directory, name);
+  };
+  const [source, imageDirectory, storePath, state] = [
+    folder('source'),
+    folder('images'),
+    folder('store'),
+    folder('state'),
+  ];
+  writeFileSync(join(source, 'big'), bigContent);
+  writeFileSync(join(source, 'small'), 'small\n');
+  const image = makeImage(storePath);
+  const digest = verityDigest(image);
+  const stage = Stage.open('stage');
+  const features = probeFeatures({ scratchDirectory: state, image, stage });
+  const bugs: unknown[] = [];
+  const onBug = (error: unknown): void => void bugs.push(error);
+  const closing = new Closing({ threads: 8, idleThreads: 1 }, onBug);
+  const pool = new Pool({ limits: { ...poolLimits, ...limits }, closing, onBug });
+  const installed = new Installed(
+    { images: 16, imageBytes: 1 << 24, signatureFileBytes: 65_536 },
+    measureOnPool(pool),
+  );
+  const contents = new Contents({ entries: 16, bytes: 1 << 20 });
+  const handouts = new Handouts();
+  const clones = new StoreClones(stage, features.overlayDetachedLayers);
+  onTestFinished(async () => {
+    closing.stop();
+    await mounter.stop();
+    await pool.stop();
+    installed.close();
+    clones.close();
+    stage.close();
+  });
+  const store: PolicyStore = { name: 'store', path: storePath, verity: 'trusted' };
+  const images = new Images({
+    pool,
+    installed,
+    contents,
+    handouts,
+    directory: state,
+    imageBytes: 1 << 24,
+    closing,
+  });
+  const mounter = new Mounter({
+    stage,
+    pool,
+    features,
+    handouts,
+    contents,
+    clones,
+    objectsListed: 4,
+    closing,
+  });
+  const peer = peers();
+  const constraints: Constraints = {
+    fileSystem: 'composefs',
+    attributes: ['ro', 'nosuid', 'nodev'],
+    verity: 'ifPresent',
+    stores: [store],
+    clientStores: false,
+    devices: false,
+    share: 'user',
+    rollback: undefined,
+  };
+  return {
+    ...{ directory, imageDirectory, store, image, digest, constraints, features, pool, closing, handouts },
+    ...{ contents, installed, images, mounter, bugs },
+    policy: policyOf(store, imageDirectory),
+    stores: new Stores(pool),
+    peer,
+    mount: async (taken, changes = {}) => {
+      const stores = { names: undefined, directories: [], [Symbol.dispose]: () => undefined };
+      return mounter.mount({
+        image: taken,
+        constraints,
+        stores,
+        idMap: { kind: 'none' },
+        peer: peer(),
+        ...changes,
+      });
+    },
+  };
+}
+
+/** A composefs image with the files `big`, whose content goes into the store, and `small`. */
+export function makeImage(store: string, more: Readonly<Record<string, Entry>> = {}): Uint8Array {
+  const big = Buffer.from(bigContent);
+  const digest = verityDigest(big);
+  const hex = digestHex(digest);
+  const path = `${hex.slice(0, 2)}/${hex.slice(2)}`;
+  mkdirSync(join(store, hex.slice(0, 2)), { recursive: true });
+  writeFileSync(join(store, path), big);
+  const attributes = { uid: 0, gid: 0, mtime: { seconds: 0n, nanoseconds: 0 }, xattrs: [] };
+  const file = (size: number, content: RegularFile['content']): RegularFile => {
+    return { ...attributes, type: 'file', mode: 0o644, nlink: 1, size, content };
+  };
+  const small = Buffer.from('small\n');
+  const entries = new Map<string, Entry>([
+    ['big', file(big.length, { kind: 'external', path, digest })],
+    ['small', file(small.length, { kind: 'inline', bytes: small })],
+    ...Object.entries(more),
+  ]);
+  const root = { ...attributes, type: 'directory', mode: 0o755, entries } as const;
+  return writeImage({ root }, { minVersion: 1, maxVersion: 1 });
+}
+
+/** Peers that are this very process, one for each user, for as long as the test runs. */
+function peers(): (user?: number) => MountOrder['peer'] {
+  const userNamespace = openFile('/proc/self/ns/user');
+  const pidfd = openPidfd(process.pid);
+  onTestFinished(() => {
+    userNamespace.close();
+    pidfd.close();
+  });
+  return (user = 1000) => {
+    return { user, caller: { uid: user, root: user === 0 }, initialNamespace: true, userNamespace, pidfd };
+  };
+}
+
+function policyOf(store: PolicyStore, imageDirectory: string): Policy {
+  return {
+    keys: new Map(),
+    revokedKeys: new Set(),
+    revokedDigests: new Set(),
+    stores: new Map([[store.name, store]]),
+    imageDirectories: [imageDirectory],
+    rules: [],
+    digest: 'sha256:test',
+  };
+}
+
+/** A memfd that holds `bytes`, sealed as the service wants it. */
+export function sealedMemfd(bytes: Uint8Array): OwnedFd {
+  const memfd = createMemfd('image');
+  writeAll(memfd.number, bytes);
+  addSeals(memfd.number, ['write', 'shrink', 'grow']);
+  return memfd;
+}
+
+/** How many descriptors this process has open. */
+export function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+/** How many descriptors of this process refer to a path that ends so. */
+export function descriptorsOf(end: string): number {
+  return readdirSync('/proc/self/fd').filter((fd) => readLink(fd)?.endsWith(end) === true).length;
+}
+
+function readLink(fd: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    // It was closed since: the descriptor of the listing itself, for one.
+    return undefined;
+  }
+}
+
+/** Waits until `condition` holds, at most half a minute. */
+export async function until(what: string, condition: () => boolean): Promise<void> {
+  for (const end = Date.now() + 30_000; Date.now() < end;) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`waited for half a minute: ${what}`);
+}
+
+/** A FUSE server that holds back what it is told to. */
+export interface HeldFuse {
+  /** Its folder, as this process reaches it. It holds `file` and `folder`. */
+  readonly path: string;
+  /** Resolves once it holds back a request of that name. */
+  held(operation: string): Promise<void>;
+  /** Lets it answer what it holds back and all that comes. */
+  release(): void;
+}
+
+/** Starts a FUSE server (mounting-fuse.py) that leaves `operations` unanswered. It ends with the test. */
+export async function startHeldFuse(room: Room, operations: readonly string[]): Promise<HeldFuse> {
+  const folder = mkdtempSync(join(room.directory, 'fuse-'));
+  const script = join(import.meta.dirname, 'mounting-fuse.py');
+  const server = spawn('python3', [script, folder, ...operations], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const exited = new Promise((resolve) => server.once('exit', resolve));
+  onTestFinished(async () => {
+    server.stdin.end();
+    await exited;
+  });
+  const lines: string[] = [];
+  createInterface({ input: server.stdout }).on('line', (line) => lines.push(line));
+  await until('the FUSE server', () => lines.includes('ready'));
+  return {
+    path: join('/proc', String(server.pid), 'root', folder),
+    held: (operation) => until(`held ${operation}`, () => lines.includes(`held ${operation}`)),
+    release: () => {
+      server.stdin.write('\n');
+    },
+  };
+}
