@@ -1,0 +1,114 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { checkStore } from '../../src/store/check-store.ts';
+import { Random } from '../fuzz/trust-random.ts';
+
+// CFS_KILLS says how many moments of each work; CFS_FUZZ_SEED which.
+const kills = Number(process.env['CFS_KILLS'] ?? '7');
+const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const files = 400;
+
+let folder: string;
+let source: string;
+let full: string;
+let image: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cfs-killed-'));
+  [source, full, image] = [join(folder, 'source'), join(folder, 'full'), join(folder, 'image')];
+  mkdirSync(source);
+  for (let index = 0; index < files; index++)
+    writeFileSync(join(source, `file-${index}`), `${index} `.repeat(30 + index * 7));
+  // An image of half of the files, so that the other half is garbage.
+  const half = Array.from({ length: files / 2 }, (_, index) => `file-${index}`);
+  mountctl('build', source, '--store', full, '-o', join(folder, 'whole'));
+  mountctl('build', source, '--store', full, '-o', image, '--exclude', ...half);
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function mountctl(...parameters: readonly string[]): string {
+  return execFileSync(process.execPath, [program, ...parameters], { encoding: 'utf8' });
+}
+
+/** Runs the tool and kills it after so long, unless it has ended by then. */
+async function killed(milliseconds: number, parameters: readonly string[]): Promise<void> {
+  const child = spawn(process.execPath, [program, ...parameters], { stdio: 'ignore' });
+  const ended = new Promise<void>((done, failed) => {
+    child.on('error', failed);
+    child.on('close', () => {
+      done();
+    });
+  });
+  await Promise.race([ended, setTimeout(milliseconds, undefined, { ref: false })]);
+  child.kill('SIGKILL');
+  await ended;
+}
+
+interface Work {
+  readonly name: string;
+  /** What is in the store before. */
+  readonly begin: (store: string) => void;
+  readonly parameters: (store: string, output: string) => readonly string[];
+}
+
+const empty: Work['begin'] = (store) => {
+  mkdirSync(store);
+};
+
+const works: readonly Work[] = [
+  {
+    name: 'build',
+    begin: empty,
+    parameters: (store, output) => ['build', source, '--store', store, '-o', output, '--threads', '2'],
+  },
+  {
+    name: 'store add',
+    begin: empty,
+    parameters: (store) => ['store', 'add', store, ...readdirSync(source).map((name) => join(source, name))],
+  },
+  {
+    name: 'store gc',
+    begin: (store) => {
+      cpSync(full, store, { recursive: true });
+    },
+    parameters: (store) => ['store', 'gc', store, '--image', image],
+  },
+];
+
+test.each(works)(
+  `a store is whole whenever $name is killed (${kills} moments)`,
+  async ({ name, begin, parameters }) => {
+    const place = mkdtempSync(join(folder, 'moments-'));
+    const trial = join(place, 'trial');
+    begin(trial);
+    const begun = performance.now();
+    mountctl(...parameters(trial, join(place, 'trial-image')));
+    const duration = performance.now() - begun;
+    const random = new Random(name.length);
+    for (let moment = 0; moment < kills; moment++) {
+      const store = join(place, String(moment));
+      const output = join(place, `image-${moment}`);
+      begin(store);
+      await killed((duration * (5 + random.below(95))) / 100, parameters(store, output));
+      expect((await checkStore(store)).problems).toEqual([]);
+      // An image is there whole, with everything that it needs, or not at all.
+      if (existsSync(output)) expect(mountctl('missing', output, '--store', store)).toBe('');
+      expect(mountctl('missing', image, '--store', name === 'store gc' ? store : full)).toBe('');
+      // What is left does not stand in the way of doing it again.
+      mountctl(...parameters(store, output));
+      expect((await checkStore(store)).problems).toEqual([]);
+      expect(
+        readdirSync(store, { recursive: true }).filter((path) => String(path).includes('.tmp-')),
+      ).toEqual([]);
+      rmSync(store, { recursive: true });
+    }
+  },
+);

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Node, on Debian, as root: packages by apt, and into .cache/sid the programs of
+# Debian sid that the host's own release is too old for (varlinkctl of systemd 260 or later, the composefs tools).
+# Running it again is quick: what is there stays.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" = 0 ] || { echo "setup: needs root, to install packages" >&2; exit 1; }
+. test/support/debian.sh
+
+packages=(acl attr bubblewrap busybox-static ca-certificates cpio e2fsprogs erofs-utils fsverity fuse3 gcc kmod libc6-dev
+  mmdebstrap openssh-client openssl podman python3 systemd uidmap util-linux xz-utils zstd)
+install_packages "${packages[@]}"
+
+if [ ! -e .cache/sid/ready ]; then
+  rm -rf .cache/sid
+  mkdir -p .cache
+  retry mmdebstrap --quiet --variant=extract --include=systemd,composefs \
+    --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' \
+    sid .cache/sid "deb [signed-by=$debian_keyring] $(debian_mirror) sid main"
+  touch .cache/sid/ready
+fi
