@@ -48,7 +48,7 @@ export function audit(log: Log, decided: Decided): void {
       method: decided.method,
       pid: peer.pid,
       uid: peer.uid,
-      user: peer.user,
+      user: peer.caller.uid,
       digest: decided.digest,
       name: evidence?.name,
       version: evidence?.version,

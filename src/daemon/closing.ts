@@ -1,10 +1,7 @@
 import { Worker } from 'node:worker_threads';
+import { FairSplit } from './fair-split.ts';
+import type { Owner } from './owner.ts';
 import { threadFile } from './thread-file.ts';
-
-/** Whose descriptors they are: the user who counts as the caller. */
-export interface Owner {
-  readonly user: number;
-}
 
 /** How many closers there may be, and how many of them may wait for work. */
 export interface ClosingLimits {
@@ -29,7 +26,7 @@ const retryMilliseconds = 1000;
 
 /** One user's descriptors that wait to be closed, oldest first. */
 interface Lane {
-  readonly user: number;
+  readonly owner: Owner;
   waiting: Batch[];
   /** How many descriptors are not closed yet, those included that a closer is at. */
   backlog: number;
@@ -39,7 +36,8 @@ interface Lane {
 /**
  * Closes the descriptors that peers sent, where a close(2) that never returns hurts nobody else: a FUSE server may
  * leave a flush unanswered, and SO_LINGER makes a close wait for as long as the sender chose. Each user has a lane,
- * each lane at most one closer at a time, so that a close that hangs holds that user's lane alone.
+ * each lane at most one closer at a time, so that a close that hangs holds that user's lane alone. Closers are split
+ * fairly among groups of users (fair-split.ts), so that many lanes of one group do not hold them all.
  */
 export class Closing {
   readonly #limits: ClosingLimits;
@@ -49,6 +47,7 @@ export class Closing {
   readonly #idle: Worker[] = [];
   readonly #threads = new Set<Worker>();
   readonly #working = new Map<Worker, Work>();
+  readonly #split = new FairSplit();
   /** Those that have loaded their program. */
   readonly #started = new WeakSet<Worker>();
   #retry: NodeJS.Timeout | undefined;
@@ -67,7 +66,7 @@ export class Closing {
     if (fds.length === 0) return;
     let lane = this.#lanes.get(owner.user);
     if (lane === undefined) {
-      lane = { user: owner.user, waiting: [], backlog: 0, closing: false };
+      lane = { owner, waiting: [], backlog: 0, closing: false };
       this.#lanes.set(owner.user, lane);
     }
     if (lane.waiting.length === 0 && !lane.closing) this.#ready.push(lane);
@@ -97,13 +96,17 @@ export class Closing {
   }
 
   #dispatch(): void {
-    while (this.#ready.length > 0 && this.#retry === undefined) {
-      const worker =
-        this.#idle.pop() ?? (this.#threads.size < this.#limits.threads ? this.#start() : undefined);
+    const { threads } = this.#limits;
+    while (this.#retry === undefined) {
+      const index = this.#ready.findIndex(({ owner }) => this.#split.mayTake(owner, 1, threads));
+      const worker = index < 0 ? undefined : this.#worker();
       if (worker === undefined) return;
-      const lane = this.#ready.shift();
-      if (lane !== undefined) this.#give(worker, lane);
+      for (const lane of this.#ready.splice(index, 1)) this.#give(worker, lane);
     }
+  }
+
+  #worker(): Worker | undefined {
+    return this.#idle.pop() ?? (this.#threads.size < this.#limits.threads ? this.#start() : undefined);
   }
 
   #give(worker: Worker, lane: Lane): void {
@@ -111,6 +114,7 @@ export class Closing {
     const fds = batches.flatMap((batch) => batch.fds);
     lane.waiting = [];
     lane.closing = true;
+    this.#split.take(lane.owner, 1);
     this.#working.set(worker, { lane, batches });
     worker.postMessage(fds);
   }
@@ -120,11 +124,12 @@ export class Closing {
     if (work === undefined) return;
     this.#working.delete(worker);
     const { lane, batches } = work;
+    this.#split.give(lane.owner, 1);
     for (const fault of faults) this.#onBug(new Error(fault));
     lane.closing = false;
     lane.backlog -= batches.reduce((sum, { fds }) => sum + fds.length, 0);
     if (lane.waiting.length > 0) this.#ready.push(lane);
-    else this.#lanes.delete(lane.user);
+    else this.#lanes.delete(lane.owner.user);
     if (this.#stopped || (this.#ready.length === 0 && this.#idle.length >= this.#limits.idleThreads)) {
       this.#end(worker);
     } else {
@@ -142,6 +147,7 @@ export class Closing {
     if (index >= 0) this.#idle.splice(index, 1);
     const work = this.#working.get(worker);
     this.#working.delete(worker);
+    if (work !== undefined) this.#split.give(work.lane.owner, 1);
     if (work !== undefined && !this.#started.has(worker)) {
       work.lane.closing = false;
       work.lane.waiting = [...work.batches, ...work.lane.waiting];

@@ -8,7 +8,7 @@ import { formatReply, parseCall } from '../varlink/message.ts';
 import type { Server } from '../varlink/server.ts';
 import type { Log } from './audit.ts';
 import type { CallContext } from './call.ts';
-import type { Owner } from './closing.ts';
+import type { Owner } from './owner.ts';
 import { giveUpSocket } from './give-up-socket.ts';
 import { limits } from './limits.ts';
 import type { Peer } from './peer.ts';
@@ -69,6 +69,8 @@ export class Connection {
   #writing: Watch | undefined;
   #call: UnderWay | undefined;
   #dueAt: number | undefined;
+  /** When the last call ended, or the connection began. */
+  #endedAt = performance.now();
   /** Bytes, of a message that is not complete or of the call under way, that are counted against the user. */
   #held = 0;
   /** The peer will send nothing more; what it sent before is served. */
@@ -95,11 +97,16 @@ export class Connection {
     this.#read();
   }
 
+  /** Since when it has asked nothing that is under way, as performance.now(); undefined while a call is. */
+  get quietSince(): number | undefined {
+    return this.#call?.begun === true ? undefined : this.#endedAt;
+  }
+
   /** Takes no further call, and ends once the one whose handler runs is answered. */
   finish(): void {
     this.#finishing = true;
     const call = this.#call;
-    if (call !== undefined && !call.begun && this.#serving.turns.leave(this.peer.user, call.begin)) {
+    if (call !== undefined && !call.begun && this.#serving.turns.leave(this.peer, call.begin)) {
       this.#release(call);
       this.#call = undefined;
     }
@@ -109,7 +116,7 @@ export class Connection {
   /** Ends the connection now. The reply of a call whose handler runs goes nowhere. */
   drop(reason: string): void {
     if (this.#closed) return;
-    this.#serving.log.debug({ pid: this.peer.pid, user: this.peer.user, reason }, 'connection ended');
+    this.#serving.log.debug({ pid: this.peer.pid, user: this.peer.caller.uid, reason }, 'connection ended');
     this.#close();
   }
 
@@ -158,7 +165,7 @@ export class Connection {
 
   #accept(bytes: number, fds: readonly number[]): void {
     if (fds.length > 0) {
-      const met = this.#serving.descriptors.take(this.peer.user, fds.length);
+      const met = this.#serving.descriptors.take(this.peer, fds.length);
       if (met !== undefined) {
         this.#serving.closing.close(fds, this.peer);
         throw new ProtocolError(`more than ${met.value} descriptors are under way (${met.limit})`);
@@ -199,9 +206,9 @@ export class Connection {
   #hold(bytes: number): boolean {
     if (bytes === this.#held) return true;
     const { buffered } = this.#serving;
-    buffered.give(this.peer.user, this.#held);
+    buffered.give(this.peer, this.#held);
     this.#held = 0;
-    const met = buffered.take(this.peer.user, bytes);
+    const met = buffered.take(this.peer, bytes);
     if (met === undefined) {
       this.#held = bytes;
       return true;
@@ -225,7 +232,7 @@ export class Connection {
       return;
     }
     this.#call = call;
-    this.#serving.turns.enter(this.peer.user, call.begin);
+    this.#serving.turns.enter(this.peer, call.begin);
   }
 
   #begin(call: UnderWay): void {
@@ -261,9 +268,10 @@ export class Connection {
 
   /** The handler has ended. */
   #end(call: UnderWay): void {
-    this.#serving.turns.end(this.peer.user);
+    this.#serving.turns.end(this.peer);
     this.#release(call);
     this.#call = undefined;
+    this.#endedAt = performance.now();
     if (this.#closed) {
       this.#replies.abandon();
       this.#serving.ended(this);
@@ -285,9 +293,8 @@ export class Connection {
 
   /** They count as under way until they are closed: a peer whose descriptors hang as they are closed sends no more. */
   #giveUp(fds: readonly number[]): void {
-    const { user } = this.peer;
     this.#serving.closing.close(fds, this.peer, () => {
-      this.#serving.descriptors.give(user, fds.length);
+      this.#serving.descriptors.give(this.peer, fds.length);
     });
   }
 
@@ -330,7 +337,7 @@ export class Connection {
     const undelivered = this.#frames.abandon();
     if (undelivered.length > 0) this.#giveUp(undelivered);
     giveUpSocket(this.#socket, this.peer, this.#serving.closing);
-    if (this.#call?.begun === false && this.#serving.turns.leave(this.peer.user, this.#call.begin)) {
+    if (this.#call?.begun === false && this.#serving.turns.leave(this.peer, this.#call.begin)) {
       this.#release(this.#call);
       this.#call = undefined;
     }

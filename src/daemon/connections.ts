@@ -4,10 +4,12 @@ import { sendMessage } from '../sys/socket.ts';
 import { Connection, type Serving } from './connection.ts';
 import { giveUpSocket } from './give-up-socket.ts';
 import { limits } from './limits.ts';
+import { nobodyKnown } from './owner.ts';
 import { identify, PeerUnknown, releasePeer, type Peer } from './peer.ts';
 import { Rate } from './rate.ts';
 import { limitReply } from './refusal.ts';
 import { Shares, type LimitMet } from './shares.ts';
+import { Subordinates } from './subordinates.ts';
 
 const checkMilliseconds = 1000;
 
@@ -17,6 +19,7 @@ export class Connections {
   readonly #all = new Set<Connection>();
   readonly #shares = new Shares('connectionsPerUser', 'connections');
   readonly #refusals = new Rate(1000);
+  readonly #subordinates = new Subordinates();
   #timer: NodeJS.Timeout | undefined;
   #whenNone: (() => void) | undefined;
 
@@ -38,14 +41,14 @@ export class Connections {
   accept(socket: OwnedFd): void {
     let peer: Peer;
     try {
-      peer = identify(socket);
+      peer = identify(socket, this.#subordinates);
     } catch (error) {
       if (!(error instanceof PeerUnknown) && !isSyscallError(error)) throw error;
       this.#log({ reason: error.message });
-      giveUpSocket(socket, { user: nobodyKnown }, this.#serving.closing);
+      giveUpSocket(socket, nobodyKnown, this.#serving.closing);
       return;
     }
-    const met = this.#take(peer.user);
+    const met = this.#take(peer) && this.#takeInstead(peer);
     if (met !== undefined) {
       this.#refuse(socket, peer, met);
       return;
@@ -66,10 +69,33 @@ export class Connections {
   }
 
   // Sockets that a closer is stuck with are the user's still.
-  #take(user: number): LimitMet | undefined {
+  #take(peer: Peer): LimitMet | undefined {
     const value = limits.descriptorsInFlightPerUser;
-    if (this.#serving.closing.backlog(user) > value) return { limit: 'descriptorsInFlightPerUser', value };
-    return this.#shares.take(user, 1);
+    if (this.#serving.closing.backlog(peer.user) > value)
+      return { limit: 'descriptorsInFlightPerUser', value };
+    return this.#shares.take(peer, 1);
+  }
+
+  /**
+   * Where there is no room, whoever has no connection yet gets the place of one that is not being answered: of the group
+   * with the most of them, the one that was quiet for longest.
+   */
+  #takeInstead(peer: Peer): LimitMet | undefined {
+    if (this.#shares.heldByGroup(peer) === 0) this.#quietest()?.drop('another user has no connection yet');
+    return this.#take(peer);
+  }
+
+  #quietest(): Connection | undefined {
+    let found: { readonly connection: Connection; readonly held: number; readonly since: number } | undefined;
+    for (const connection of this.#all) {
+      const { peer, quietSince: since } = connection;
+      if (since === undefined || peer.root) continue;
+      const held = this.#shares.heldByGroup(peer);
+      if (found !== undefined && (held < found.held || (held === found.held && since >= found.since)))
+        continue;
+      found = { connection, held, since };
+    }
+    return found?.connection;
   }
 
   #check(): void {
@@ -79,7 +105,7 @@ export class Connections {
 
   #remove(connection: Connection): void {
     if (!this.#all.delete(connection)) return;
-    this.#shares.give(connection.peer.user, 1);
+    this.#shares.give(connection.peer, 1);
     releasePeer(connection.peer);
     if (this.#all.size > 0) return;
     clearInterval(this.#timer);
@@ -89,7 +115,7 @@ export class Connections {
 
   // The peer learns why from a reply to whatever it asks first, as far as its socket takes it.
   #refuse(socket: OwnedFd, peer: Peer, met: LimitMet): void {
-    this.#log({ pid: peer.pid, user: peer.user, limit: met.limit });
+    this.#log({ pid: peer.pid, user: peer.caller.uid, limit: met.limit });
     try {
       sendMessage(socket.number, limitReply(met), []);
     } catch (error) {
@@ -104,6 +130,3 @@ export class Connections {
     if (suppressed !== undefined) this.#serving.log.warn({ ...fields, suppressed }, 'connection refused');
   }
 }
-
-/** The lane of closers for peers of whom nothing is known: no user has this ID (it is (uid_t) -1). */
-const nobodyKnown = 0xffff_ffff;

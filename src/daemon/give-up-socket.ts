@@ -1,7 +1,7 @@
 import type { OwnedFd } from '../sys/fd.ts';
 import { drain } from '../sys/message.ts';
 import { shutdownSocket } from '../sys/socket.ts';
-import type { Owner } from './closing.ts';
+import type { Owner } from './owner.ts';
 
 /**
  * Ends a connection and closes its socket. The peer notices the shutdown. Closing a socket closes the descriptors that still

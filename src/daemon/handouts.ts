@@ -2,7 +2,7 @@ import { LimitExceeded } from '../api/mount-delegation.ts';
 import type { Evidence, Question } from '../policy/question.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { UnmountWatches } from '../sys/unmount-watches.ts';
-import type { Owner } from './closing.ts';
+import type { Owner } from './owner.ts';
 import { Shares } from './shares.ts';
 
 /** Bytes of a copied image on the daemon's disk: they are taken for as long as anybody holds the share. */
@@ -28,7 +28,7 @@ export class CopyShare {
 
 /** A share of a user's superblocks that is taken: for a mount that is being made, then for as long as it lives. */
 export interface Reservation {
-  readonly user: number;
+  readonly owner: Owner;
 }
 
 /** What was asked and decided for a mount: enough to ask another policy about it. */
@@ -39,7 +39,7 @@ export interface MountRecord {
 
 /** A superblock that lives, whose it is, and why it was let out. */
 export interface LiveMount {
-  readonly user: number;
+  readonly owner: Owner;
   readonly record: MountRecord | undefined;
 }
 
@@ -58,28 +58,28 @@ export class Handouts {
 
   /** Takes a share for a mount that is to be made. Throws LimitExceeded. Give it back by `cancel`, or to `watch`. */
   reserve(owner: Owner): Reservation {
-    let met = this.#superblocks.take(owner.user, 1);
+    let met = this.#superblocks.take(owner, 1);
     if (met !== undefined) {
       // What has gone since the event loop's last look is no reason to refuse.
       this.#watches?.drain();
-      met = this.#superblocks.take(owner.user, 1);
+      met = this.#superblocks.take(owner, 1);
     }
     if (met !== undefined) throw new LimitExceeded({ ...met });
-    return { user: owner.user };
+    return { owner };
   }
 
   /** Takes `bytes` for a copy that is to be made. Throws LimitExceeded. The caller is the first holder. */
   reserveCopy(owner: Owner, bytes: number): CopyShare {
-    const met = this.#copied.take(owner.user, bytes);
+    const met = this.#copied.take(owner, bytes);
     if (met !== undefined) throw new LimitExceeded({ ...met });
     return new CopyShare(() => {
-      this.#copied.give(owner.user, bytes);
+      this.#copied.give(owner, bytes);
     });
   }
 
   /** The mount was not made after all. */
   cancel(reservation: Reservation): void {
-    this.#superblocks.give(reservation.user, 1);
+    this.#superblocks.give(reservation.owner, 1);
   }
 
   /**
@@ -91,7 +91,7 @@ export class Handouts {
     reservation: Reservation,
     kept: { readonly copy: CopyShare | undefined; readonly record: MountRecord | undefined },
   ): void {
-    const live: LiveMount = { user: reservation.user, record: kept.record };
+    const live: LiveMount = { owner: reservation.owner, record: kept.record };
     try {
       this.#watches ??= new UnmountWatches();
       this.#watches.add(mountFd, () => {

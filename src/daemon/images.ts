@@ -4,7 +4,7 @@ import type { ImageScan } from '../composefs/scan.ts';
 import type { Policy } from '../policy/policy.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { fstat, getFlags, getSeals, type Seal } from '../sys/file.ts';
-import type { Owner } from './closing.ts';
+import { service, type Owner } from './owner.ts';
 import type { Contents } from './contents.ts';
 import type { CopyShare, Handouts } from './handouts.ts';
 import type { Installed, InstalledImage } from './installed.ts';
@@ -195,11 +195,8 @@ function first(fds: readonly number[]): number {
 /** Measures installed images on `pool`, whose storage is the administrator's own and not given up. */
 export function measureOnPool(pool: Pool): (fd: number, bytes: number) => Promise<Digest> {
   return async (fd, bytes) => {
-    const options = { owner: { user: systemUser }, stallable: false };
+    const options = { owner: service.measuring, stallable: false };
     const { value } = await pool.run<'measure'>({ kind: 'measure', bytes }, [fd], options);
     return value.digest;
   };
 }
-
-/** Whose share of threads is taken by what is done for everybody: no user's. */
-const systemUser = -1;

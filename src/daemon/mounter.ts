@@ -11,7 +11,7 @@ import type { Constraints } from '../policy/question.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { closeFd, OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
-import type { Owner } from './closing.ts';
+import type { Owner } from './owner.ts';
 import type { Contents } from './contents.ts';
 import type { Handouts, MountRecord, Reservation } from './handouts.ts';
 import { resolveIdMap, type IdMapCaller } from './id-map.ts';

@@ -2,7 +2,8 @@ import { Worker } from 'node:worker_threads';
 import { LimitExceeded, TimedOut } from '../api/mount-delegation.ts';
 import { closeFd } from '../sys/fd.ts';
 import { duplicate } from '../sys/file.ts';
-import type { Owner } from './closing.ts';
+import { FairSplit } from './fair-split.ts';
+import type { Owner } from './owner.ts';
 import { fromFailure } from './failures.ts';
 import type { TaskAnswer, TaskKind, TaskMessage, TaskOf, TaskResult } from './tasks.ts';
 import { threadFile } from './thread-file.ts';
@@ -65,7 +66,10 @@ export class Pool {
   /** Waiting tasks by user, in a ring: whoever was served goes to its end. */
   readonly #waiting = new Map<number, Job[]>();
   readonly #busy = new Map<number, number>();
-  #lost = 0;
+  /** Threads at work, those written off not among them; of these, those that a client can stall; and those written off. */
+  readonly #working = new FairSplit();
+  readonly #stallable = new FairSplit();
+  readonly #lost = new FairSplit();
   #stopped = false;
 
   constructor(options: PoolOptions) {
@@ -85,7 +89,7 @@ export class Pool {
   ): Promise<TaskResult<Kind>> {
     const { limits } = this.#options;
     const user = options.owner.user;
-    if (options.stallable && this.#lost >= limits.lostThreads) {
+    if (options.stallable && !this.#lost.mayTake(options.owner, 1, limits.lostThreads)) {
       return Promise.reject(new LimitExceeded({ limit: 'lostThreads', value: limits.lostThreads }));
     }
     const queue = this.#waiting.get(user) ?? [];
@@ -109,7 +113,7 @@ export class Pool {
 
   /** Threads that exist, and how many of them are written off, for the checks against leaks. */
   get threads(): { readonly all: number; readonly lost: number } {
-    return { all: this.#threads.size, lost: this.#lost };
+    return { all: this.#threads.size, lost: this.#lost.total };
   }
 
   /**
@@ -144,18 +148,33 @@ export class Pool {
   #next(): Job | undefined {
     const { limits } = this.#options;
     if (this.#stopped) return undefined;
-    if (this.#idle.length === 0 && this.#threads.size - this.#lost >= limits.threads) return undefined;
+    if (this.#idle.length === 0 && this.#threads.size - this.#lost.total >= limits.threads) return undefined;
     for (const [user, queue] of this.#waiting) {
       if ((this.#busy.get(user) ?? 0) >= limits.threadsPerUser) continue;
-      const job = queue.shift();
+      const index = queue.findIndex((job) => this.#mayRun(job.options));
+      if (index < 0) continue;
+      const [job] = queue.splice(index, 1);
       this.#waiting.delete(user);
       if (queue.length > 0) this.#waiting.set(user, queue);
-      if (job !== undefined) return job;
+      return job;
     }
     return undefined;
   }
 
+  // What clients can stall has half of the threads, so that it never holds up what they cannot.
+  #mayRun({ owner, stallable }: TaskOptions): boolean {
+    const { threads } = this.#options.limits;
+    if (!this.#working.mayTake(owner, 1, threads)) return false;
+    return !stallable || this.#stallable.mayTake(owner, 1, Math.ceil(threads / 2));
+  }
+
+  #count({ owner, stallable }: TaskOptions, change: 'take' | 'give'): void {
+    this.#working[change](owner, 1);
+    if (stallable) this.#stallable[change](owner, 1);
+  }
+
   #give(thread: Thread, job: Job): void {
+    this.#count(job.options, 'take');
     const user = job.options.owner.user;
     this.#busy.set(user, (this.#busy.get(user) ?? 0) + 1);
     thread.job = job;
@@ -171,7 +190,8 @@ export class Pool {
   #lose(thread: Thread, job: Job): void {
     thread.lost = true;
     thread.worker.unref();
-    this.#lost += 1;
+    this.#count(job.options, 'give');
+    this.#lost.take(job.options.owner, 1);
     job.reject(new TimedOut({ milliseconds: this.#options.limits.stallMilliseconds }));
     this.#refuseIfSpent(job.options.owner.user);
     this.#dispatch();
@@ -201,12 +221,13 @@ export class Pool {
     this.#release(job);
     if (thread.lost) {
       // Nobody waits for it any more, and another thread has its place.
-      this.#lost -= 1;
+      this.#lost.give(job.options.owner, 1);
       if (answer.ok) this.#options.closing.close(answer.result.fds, job.options.owner);
       void this.#end(thread);
       this.#dispatch();
       return;
     }
+    this.#count(job.options, 'give');
     this.#rest(thread);
     if (answer.ok) job.resolve(answer.result);
     else job.reject(fromFailure(answer.failure));

@@ -11,6 +11,7 @@ import { audit, auditLog, type Log } from './audit.ts';
 import type { CallContext } from './call.ts';
 import { describe } from './describe.ts';
 import { mount, verify, type Findings } from './handle.ts';
+import { service } from './owner.ts';
 import { insideError, shortName, tell } from './refusal.ts';
 import { parseMountRequest, parseVerifyRequest } from './request.ts';
 import type { Workshop } from './workshop.ts';
@@ -35,7 +36,7 @@ export function createServer(options: ServiceOptions): Server<CallContext> {
       },
       bugError: insideError(),
       discard: (fds) => {
-        options.workshop.closing.close(fds, { user: nobody });
+        options.workshop.closing.close(fds, service.closing);
       },
     },
   );
@@ -141,6 +142,3 @@ function evidenceReply(evidence: Evidence): EvidenceReply {
     rule: evidence.rule,
   };
 }
-
-/** The closers' lane for descriptors that nobody waits for: no user has this ID (it is (uid_t) -1). */
-const nobody = 0xffff_ffff;

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { BadFileDescriptor } from '../api/mount-delegation.ts';
 import type { Policy, PolicyStore } from '../policy/policy.ts';
-import type { Owner } from './closing.ts';
+import type { Owner } from './owner.ts';
 import type { Pool } from './pool.ts';
 import type { StoresRequest } from './request.ts';
 import type { DirectoryFacts } from './tasks.ts';

@@ -1,5 +1,6 @@
 import { OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
+import { service } from './owner.ts';
 import type { Pool } from './pool.ts';
 
 /** How long what a stage has left stays there: one sweep then takes the leavings of several mounts. */
@@ -11,9 +12,6 @@ const delayMilliseconds = 10;
  * reason.
  */
 const leavingsMax = 240;
-
-/** The user for whom the sweeping thread counts: nobody's share is taken (see systemUser in images.ts). */
-const sweepingUser = -2;
 
 /**
  * Sweeps the event loop's stage on a thread of the pool. Unmounting waits for the kernel's readers, and takes filesystems
@@ -61,7 +59,7 @@ export class Sweeper {
   async #sweep(): Promise<void> {
     const leavings = this.#stage.takeLeavings();
     if (leavings === undefined) return;
-    const options = { owner: { user: sweepingUser }, stallable: false };
+    const options = { owner: service.sweeping, stallable: false };
     await this.#pool.run<'sweep'>({ kind: 'sweep', leavings }, [], options);
     this.#stage.swept(leavings);
   }

@@ -11,6 +11,7 @@ const NS_GET_USERNS = 0xb701;
 const NS_GET_PARENT = 0xb702;
 const NS_GET_NSTYPE = 0xb703;
 const NS_GET_OWNER_UID = 0xb704;
+const PIDFD_GET_PID_NAMESPACE = 0xff05;
 const PIDFD_GET_USER_NAMESPACE = 0xff09;
 const CLONE_NEWUSER = 0x1000_0000;
 const CAP_SYS_ADMIN = 21n;
@@ -28,6 +29,8 @@ export interface ProcessNamespaces {
    * initial one. Undefined where it is in none, or where its namespace is no descendant of this process's.
    */
   readonly creatorUid: number | undefined;
+  /** Which namespace that outermost one is: its inode, which no other has while it lives. */
+  readonly outermost: bigint | undefined;
 }
 
 /**
@@ -38,20 +41,42 @@ export function processNamespaces(pidfd: number, pid: number): ProcessNamespaces
   using own = openFile('/proc/self/ns/user');
   using theirs = userNamespaceOf(pidfd, pid);
   if (sameNamespace(own.number, theirs.number)) {
-    return { initial: true, sysAdmin: hasSysAdmin(pidfd, pid), creatorUid: undefined };
+    return { initial: true, sysAdmin: hasSysAdmin(pidfd, pid), creatorUid: undefined, outermost: undefined };
   }
-  return { initial: false, sysAdmin: false, creatorUid: outermostCreator(own.number, theirs.number) };
+  const found = chainBelow(own.number, theirs.number, (fd) => {
+    return { creatorUid: ownerOfUserNamespace(fd), outermost: fstat(fd).ino };
+  });
+  return { initial: false, sysAdmin: false, creatorUid: found?.creatorUid, outermost: found?.outermost };
+}
+
+/**
+ * The inode of the outermost PID namespace below this process's own that the process of `pidfd` is in, where it belongs to this
+ * process's user namespace: only root can have made it. Undefined where it is in none. Throws SyscallError, ESRCH.
+ */
+export function containerOf(pidfd: number, pid: number): bigint | undefined {
+  using own = openFile('/proc/self/ns/pid');
+  using theirs = namespaceOf(pidfd, pid, 'pid', PIDFD_GET_PID_NAMESPACE);
+  if (sameNamespace(own.number, theirs.number)) return undefined;
+  return chainBelow(own.number, theirs.number, (fd) => {
+    using maker = owningUserNamespace(fd);
+    using ours = openFile('/proc/self/ns/user');
+    return sameNamespace(maker.number, ours.number) ? fstat(fd).ino : undefined;
+  });
 }
 
 /** The user namespace of the process of `pidfd`, whose PID is `pid`. Throws SyscallError, ESRCH where it is gone. */
 export function userNamespaceOf(pidfd: number, pid: number): OwnedFd {
-  const fd = ffi.ioctlNumber(pidfd, PIDFD_GET_USER_NAMESPACE, 0);
+  return namespaceOf(pidfd, pid, 'user', PIDFD_GET_USER_NAMESPACE);
+}
+
+function namespaceOf(pidfd: number, pid: number, kind: 'user' | 'pid', request: number): OwnedFd {
+  const fd = ffi.ioctlNumber(pidfd, request, 0);
   if (fd >= 0) return new OwnedFd(fd);
   const code = lastErrnoName();
   if (code !== 'ENOTTY' && code !== 'EINVAL')
-    throw new SyscallError('ioctl', code, 'PIDFD_GET_USER_NAMESPACE');
+    throw new SyscallError('ioctl', code, `the ${kind} namespace of a pidfd`);
   // COMPAT(6.11): by PID, which is that of the process of the pidfd if that is alive afterwards.
-  return ofLiving(pidfd, () => openFile(`/proc/${pid}/ns/user`));
+  return ofLiving(pidfd, () => openFile(`/proc/${pid}/ns/${kind}`));
 }
 
 /** Whether `fd` is a user namespace (NS_GET_NSTYPE). */
@@ -84,10 +109,6 @@ export function sameNamespace(one: number, other: number): boolean {
 /** Whether user namespace `descendant` is `ancestor` or was made below it. Throws SyscallError. */
 export function isWithinUserNamespace(ancestor: number, descendant: number): boolean {
   return sameNamespace(ancestor, descendant) || chainBelow(ancestor, descendant, () => true) !== undefined;
-}
-
-function outermostCreator(own: number, theirs: number): number | undefined {
-  return chainBelow(own, theirs, ownerOfUserNamespace);
 }
 
 // Goes up from `from` to the namespace whose parent is `ancestor`, and answers `use` of that; undefined where `ancestor` is

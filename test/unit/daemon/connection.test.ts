@@ -37,6 +37,8 @@ function bench(answer: (context: CallContext) => MethodAnswer | Promise<MethodAn
     pid: 1,
     uid: 1000,
     user: 1000,
+    group: 'user 1000',
+    root: false,
     caller: { uid: 1000, root: false, gids: [] },
     initialNamespace: true,
     pidfd: new OwnedFd(openSync('/dev/null', 'r')),
@@ -211,7 +213,7 @@ describe('a connection', () => {
     const made = bench(() => ({ parameters: {} }));
     made.client.send(Buffer.from('{"method":'));
     await until(() => made.serving.buffered.total === '{"method":'.length);
-    made.serving.buffered.take(1000, limits.bufferedBytesPerUser - made.serving.buffered.total);
+    made.serving.buffered.take({ user: 1000 }, limits.bufferedBytesPerUser - made.serving.buffered.total);
     made.client.send(Buffer.from('"'));
     expect(await made.client.receive()).toBeUndefined();
     expect(made.ended).toBe(1);
@@ -219,7 +221,7 @@ describe('a connection', () => {
 
   test('ends where the calls of its user that wait are too many bytes, and closes what came with one', async () => {
     const made = bench(() => ({ parameters: {} }));
-    made.serving.buffered.take(1000, limits.bufferedBytesPerUser);
+    made.serving.buffered.take({ user: 1000 }, limits.bufferedBytesPerUser);
     const fd = openSync('/dev/null', 'r');
     made.client.send(Buffer.from(`${JSON.stringify({ method: ask })}\0`), [fd]);
     closeSync(fd);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { limits, limitTable } from '../../../src/daemon/limits.ts';
+import { containerRoot } from '../../../src/daemon/owner.ts';
 import { Rate } from '../../../src/daemon/rate.ts';
 import { Shares } from '../../../src/daemon/shares.ts';
 
@@ -21,28 +22,42 @@ describe('the table of limits', () => {
 });
 
 describe('shares', () => {
-  test('end at the limit of the user, and of all', () => {
+  test('end at the limit of the user', () => {
     const shares = new Shares('connectionsPerUser', 'connections');
     const most = limits.connectionsPerUser;
-    expect(shares.take(1, most)).toBeUndefined();
-    expect(shares.take(1, 1)).toEqual({ limit: 'connectionsPerUser', value: most });
-    for (let user = 2; shares.total + most <= limits.connections; user += 1) {
-      expect(shares.take(user, most)).toBeUndefined();
-    }
-    expect(shares.take(99_999, limits.connections - shares.total + 1)).toEqual({
-      limit: 'connections',
-      value: limits.connections,
-    });
-    shares.give(1, most);
-    expect(shares.take(1, 1)).toBeUndefined();
+    expect(shares.take({ user: 1 }, most)).toBeUndefined();
+    expect(shares.take({ user: 1 }, 1)).toEqual({ limit: 'connectionsPerUser', value: most });
+    shares.give({ user: 1 }, most);
+    expect(shares.take({ user: 1 }, 1)).toBeUndefined();
+  });
+
+  test('of a group end where it holds as much as is free, however many users it has', () => {
+    const shares = new Shares('connectionsPerUser', 'connections');
+    const all = { limit: 'connections', value: limits.connections };
+    let user = 100_000;
+    while (shares.take({ user, group: 'container 7' }, 1) === undefined) user += 1;
+    expect(shares.take({ user: 99, group: 'container 7' }, 1)).toEqual(all);
+    expect(shares.total).toBeLessThanOrEqual(limits.connections / 2);
+    // What another group can still take is half of what the first one left.
+    let other = 0;
+    while (shares.take({ user: 200_000 + other, group: 'container 8' }, 1) === undefined) other += 1;
+    expect(other).toBeGreaterThan(limits.connections / 5);
+    expect(shares.take({ user: 1234 }, 1)).toBeUndefined();
+  });
+
+  test('keep some for root back, and none for user 0 of a container', () => {
+    const shares = new Shares('connectionsPerUser', 'connections');
+    for (let user = 1; shares.take({ user }, 1) === undefined;) user += 1;
+    expect(shares.take({ user: containerRoot, group: 'container 7' }, 1)).toBeDefined();
+    expect(shares.take({ user: 0, root: true }, 1)).toBeUndefined();
   });
 
   test('cannot be given back twice', () => {
     const shares = new Shares('connectionsPerUser', 'connections');
-    shares.take(1, 1);
-    shares.give(1, 1);
+    shares.take({ user: 1 }, 1);
+    shares.give({ user: 1 }, 1);
     expect(() => {
-      shares.give(1, 1);
+      shares.give({ user: 1 }, 1);
     }).toThrow(RangeError);
     expect(shares.total).toBe(0);
   });

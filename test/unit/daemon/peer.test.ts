@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { callerOf, type KernelView } from '../../../src/daemon/peer.ts';
+import { containerRoot } from '../../../src/daemon/owner.ts';
+import { callerOf, ownerOf, type KernelView } from '../../../src/daemon/peer.ts';
+import { parseSubordinates, Subordinates } from '../../../src/daemon/subordinates.ts';
 
 const plain: KernelView = {
   uid: 1000,
@@ -45,4 +47,47 @@ describe('who counts as the caller', () => {
   test('a namespace whose creator is out of sight leaves what the kernel reports', () => {
     expect(callerOf({ ...plain, uid: 65_534, initial: false })).toMatchObject({ uid: 65_534, root: false });
   });
+});
+
+describe('whose share of the limits a caller takes', () => {
+  const none = { outermost: undefined, container: undefined };
+  const subordinates = new Subordinates({ subordinates: '/dev/null', users: '/dev/null' });
+
+  test('a user has one, in containers of their own too', () => {
+    const owner = { user: 1000, group: 'user 1000', root: false };
+    expect(ownerOf(plain, none, subordinates)).toEqual(owner);
+    const inside = { ...plain, uid: 100_032, initial: false, creatorUid: 1000 };
+    expect(ownerOf(inside, { ...none, outermost: 7n }, subordinates)).toEqual(owner);
+  });
+
+  test('all users of a container that root made are one group', () => {
+    const inside = { ...plain, uid: 100_032, initial: false, creatorUid: 0 };
+    const owner = { user: 100_032, group: 'container 7', root: false };
+    expect(ownerOf(inside, { ...none, outermost: 7n }, subordinates)).toEqual(owner);
+    expect(ownerOf(plain, { ...none, container: 9n }, subordinates)).toEqual({
+      user: 1000,
+      group: 'container 9',
+      root: false,
+    });
+  });
+
+  test('a user namespace made by a user of a container adds no group', () => {
+    const inside = { ...plain, uid: 1000, initial: false, creatorUid: 1000 };
+    expect(ownerOf(inside, { outermost: 8n, container: 9n }, subordinates).group).toBe('container 9');
+  });
+
+  test('user 0 of a container has nothing of root’s', () => {
+    const owner = { user: containerRoot, group: 'container 9', root: false };
+    expect(ownerOf({ ...root, sysAdmin: false }, { ...none, container: 9n }, subordinates)).toEqual(owner);
+    expect(ownerOf(root, none, subordinates)).toEqual({ user: 0, group: 'user 0', root: true });
+  });
+});
+
+test('the ranges of /etc/subuid, by name and by ID', () => {
+  const users = 'root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n';
+  const text = 'anna:100000:65536\n1001:200000:2\nroot:300000:65536\nnobody-here:1:1\nanna:x:1\n\n';
+  expect(parseSubordinates(text, users)).toEqual([
+    { first: 100_000, last: 165_535, owner: 1000 },
+    { first: 200_000, last: 200_001, owner: 1001 },
+  ]);
 });
