@@ -33,6 +33,8 @@ export interface OfflineQuestion {
   readonly user: string | undefined;
   readonly fileSystem: FileSystem | undefined;
   readonly unsigned: boolean;
+  /** Ask whether files of the image may be added to this store, or to the first of the rule, instead of a mount. */
+  readonly addTo: Question['addTo'];
   /** State directory of the service, for the newest versions. */
   readonly state: string;
 }
@@ -68,6 +70,7 @@ export function decideOffline(asked: OfflineQuestion): Explanation {
     verification: verifySignatures(files, digest, publicKeys(policy)),
     allowUnsigned: asked.unsigned,
     clientStores: false,
+    addTo: asked.addTo,
     now: new Date(),
     newestVersion: newestVersions(asked.state),
   };

@@ -75,6 +75,7 @@ function ruleFields(rule: Rule): Plain {
     stores: rule.stores,
     'client-stores': rule.clientStores,
     'add-objects': rule.addObjects,
+    'add-bytes-per-hour': rule.addBytesPerHour,
     verity: rule.verity === 'ifPresent' ? 'if-present' : rule.verity,
     attributes: rule.attributes,
     devices: rule.devices,

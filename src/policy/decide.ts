@@ -1,3 +1,4 @@
+import { addTarget } from './adding.ts';
 import type { Policy } from './policy.ts';
 import type { Constraints, Decision, Evidence, Question, Refusal, RefusalReason } from './question.ts';
 import { effectiveVerity, storesInUse } from './requirements.ts';
@@ -77,6 +78,7 @@ function constraintsOf(asked: Case): Constraints {
     clientStores: rule.clientStores && question.clientStores,
     devices: rule.devices,
     share: rule.share,
+    addTo: addTarget(asked),
     rollback: remember ? { rule: rule.name, name, version } : undefined,
   };
 }

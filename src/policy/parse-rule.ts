@@ -56,6 +56,7 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
     clientStores: fields.boolean('client-stores') ?? false,
     // The contract's own example writes this list empty; it says no more than leaving it out.
     addObjects: unique(fields.list('add-objects', store, 'allowed')) ?? [],
+    addBytesPerHour: fields.integer('add-bytes-per-hour'),
     verity: fields.string('verity', parseVerityLevel) ?? 'require',
     attributes: unique(fields.list('attributes', parseAttribute)) ?? ['ro', 'nosuid', 'nodev'],
     devices: fields.boolean('devices') ?? false,
@@ -64,6 +65,7 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
   };
   checkGrounds(fields, rule.unsigned);
   checkFormats(fields, rule);
+  checkAdding(fields, rule);
   fields.finish();
   return fields.sound ? rule : undefined;
 }
@@ -119,6 +121,13 @@ function checkFormats(fields: Fields, { formats, fileSystems }: Rule): void {
     'formats',
     `"${bare}" states no filesystem, and the rule takes ${fileSystems.length}; name just one`,
   );
+}
+
+function checkAdding(fields: Fields, { addObjects, addBytesPerHour }: Rule): void {
+  if (addBytesPerHour === undefined) return; // none given, or it was reported
+  if (addBytesPerHour < 1) fields.fault('add-bytes-per-hour', `${addBytesPerHour} is below 1`);
+  else if (addObjects.length === 0 && fields.sound)
+    fields.fault('add-bytes-per-hour', 'bounds what add-objects lets in, and the rule has no add-objects');
 }
 
 function withRealPath({ realPath }: RuleContext): (text: string) => readonly string[] {

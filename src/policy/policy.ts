@@ -68,6 +68,8 @@ export interface Rule {
   readonly clientStores: boolean;
   /** Stores to which the caller may add files that an image let in by this rule names. */
   readonly addObjects: readonly string[];
+  /** How many bytes one caller may add within an hour; undefined: as many as the service allows anyway. */
+  readonly addBytesPerHour: number | undefined;
   readonly verity: VerityLevel;
   readonly attributes: readonly Attribute[];
   readonly devices: boolean;

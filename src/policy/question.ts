@@ -13,7 +13,7 @@ export interface CallerIdentity {
   readonly gids: readonly number[];
 }
 
-/** What is asked of a policy: may this caller mount this image in this way? */
+/** What is asked of a policy: may this caller mount this image in this way, or add its files to a store? */
 export interface Question {
   readonly caller: CallerIdentity;
   /** The image's measured digest. */
@@ -32,6 +32,11 @@ export interface Question {
   readonly stores?: readonly string[] | undefined;
   /** Whether the client brought directories that are none of the policy's stores. */
   readonly clientStores: boolean;
+  /**
+   * Given where the caller would add files of the image to a store, and mount nothing: the store's name, or undefined for
+   * the first one that the rule lets it add to. Stores and verity of a mount are not asked about then.
+   */
+  readonly addTo?: { readonly store: string | undefined } | undefined;
   /** Whether the image holds device nodes; undefined before it was scanned. */
   readonly devices?: boolean | undefined;
   readonly now: Date;
@@ -50,6 +55,13 @@ export interface Evidence {
   readonly rule: string;
 }
 
+/** Where files of an image may be added. */
+export interface AddTarget {
+  readonly store: PolicyStore;
+  /** How many bytes the caller may add within an hour, where the rule says. */
+  readonly bytesPerHour: number | undefined;
+}
+
 /** How an image that was let in has to be mounted. */
 export interface Constraints {
   readonly fileSystem: FileSystem;
@@ -64,6 +76,8 @@ export interface Constraints {
   /** Whether the image may hold device nodes. */
   readonly devices: boolean;
   readonly share: 'user' | 'everyone';
+  /** Where files may be added, if that is what was asked. */
+  readonly addTo?: AddTarget | undefined;
   /** What to remember before the mount is handed out, where the rule protects against rollback. */
   readonly rollback: { readonly rule: string; readonly name: string; readonly version: number } | undefined;
 }

@@ -1,3 +1,4 @@
+import { checkAddObjects } from './adding.ts';
 import {
   checkAsked,
   checkCaller,
@@ -23,7 +24,8 @@ export type CheckName =
   | 'version'
   | 'stores'
   | 'verity'
-  | 'devices';
+  | 'devices'
+  | 'add-objects';
 
 interface Check {
   readonly name: CheckName;
@@ -45,6 +47,14 @@ const requirements: readonly Check[] = [
   { name: 'stores', check: checkStores },
   { name: 'verity', check: checkVerity },
   { name: 'devices', check: checkDevices },
+];
+
+/** What has to hold instead where files are to be added: nothing is mounted, so that stores and levels do not matter. */
+const addingRequirements: readonly Check[] = [
+  { name: 'validity', check: checkValidity },
+  { name: 'version', check: checkVersion },
+  { name: 'devices', check: checkDevices },
+  { name: 'add-objects', check: checkAddObjects },
 ];
 
 /** One check of a rule and how it went. */
@@ -125,7 +135,8 @@ function chooseFileSystem(
 
 function walkCase(asked: Case): Walk {
   const steps: Step[] = [];
-  for (const { name, check } of [...conditions, ...requirements]) {
+  const asking = asked.question.addTo === undefined ? requirements : addingRequirements;
+  for (const { name, check } of [...conditions, ...asking]) {
     const verdict = check(asked);
     steps.push({ name, verdict });
     if (!verdict.holds) return { asked, steps, decides: steps.length > conditions.length, allows: false };

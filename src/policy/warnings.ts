@@ -16,6 +16,7 @@ export function policyWarnings(policy: Policy, now: Date): readonly string[] {
       warnOfSigners(policy, rule, now),
       warnOfDigests(policy, rule),
       warnOfUnsigned(rule),
+      warnOfAdding(rule),
       warnOfShadow(rule, policy.rules.slice(0, index)),
     ]
       .filter((warning) => warning !== undefined)
@@ -38,6 +39,18 @@ function warnOfUnsigned({ unsigned, users }: Rule): string | undefined {
     "lets others than root mount images that nobody vouched for, and put any bytes before the kernel's parsers; " +
     'locations would take what the administrator installed'
   );
+}
+
+/** What is added where no image of the rule looks, and where what is added may be anything. */
+function warnOfAdding({ addObjects, stores, unsigned, fileSystems }: Rule): string | undefined {
+  if (addObjects.length === 0) return undefined;
+  if (unsigned)
+    return 'has add-objects and lets unsigned images in: whoever may ask for them can add any file, up to the limits';
+  if (!fileSystems.includes('composefs'))
+    return 'has add-objects and takes no composefs images: no others have files in stores';
+  const unused = addObjects.filter((name) => !stores.includes(name));
+  if (unused.length === 0) return undefined;
+  return `lets files be added to "${unused.join('", "')}", where none of its images may look for them (stores)`;
 }
 
 function warnOfShadow(rule: Rule, before: readonly Rule[]): string | undefined {

@@ -17,6 +17,7 @@ export interface QuestionOptions {
   user?: string;
   fileSystem?: FileSystem;
   unsigned?: true;
+  addTo?: string | true;
   state: string;
   json?: true;
 }
@@ -34,6 +35,7 @@ export function withQuestionOptions(command: Command): Command {
     .option('-u, --user <UID>', 'who would ask, by ID or name (default: you)')
     .addOption(new Option('--file-system <TYPE>', 'filesystem that would be asked for').choices(fileSystems))
     .option('--unsigned', 'let a rule for unsigned images apply')
+    .option('--add-to [STORE]', 'ask instead whether its files may be added to a store (add-objects)')
     .option('--state <DIR>', 'state directory of the service, for the newest versions', defaultState)
     .option('--json', 'print JSON');
 }
@@ -47,6 +49,8 @@ export function offlineQuestion(image: string, options: QuestionOptions): Offlin
     user: options.user,
     fileSystem: options.fileSystem,
     unsigned: options.unsigned === true,
+    addTo:
+      options.addTo === undefined ? undefined : { store: options.addTo === true ? undefined : options.addTo },
     state: options.state,
   };
 }
@@ -79,6 +83,9 @@ function verify(image: string, options: QuestionOptions): void {
 export function decisionJson(decision: Decision): unknown {
   if (decision.outcome === 'deny') return decision;
   const { outcome, evidence, constraints } = decision;
+  const { addTo } = constraints;
+  if (addTo !== undefined)
+    return { outcome, evidence, addTo: { store: addTo.store.name, bytesPerHour: addTo.bytesPerHour } };
   return {
     outcome,
     evidence,
@@ -87,19 +94,24 @@ export function decisionJson(decision: Decision): unknown {
 }
 
 function allowedLines({ evidence, constraints }: Extract<Decision, { outcome: 'allow' }>): string[] {
-  const { stores, attributes, fileSystem, verity } = constraints;
-  const rows: readonly (readonly [string, string | undefined])[] = [
-    ['digest', evidence.digest],
-    ['name', evidence.name],
-    ['version', evidence.version?.toString()],
-    ['signers', evidence.signers.length === 0 ? undefined : evidence.signers.join(', ')],
-    ['file system', fileSystem],
+  const { stores, attributes, fileSystem, verity, addTo } = constraints;
+  const mounting: readonly (readonly [string, string | undefined])[] = [
     ['attributes', attributes.join(', ')],
     ['verity', verity],
     [
       'stores',
       stores.length === 0 ? undefined : stores.map(({ name, path }) => `${name} (${path})`).join(', '),
     ],
+  ];
+  const rows: readonly (readonly [string, string | undefined])[] = [
+    ['digest', evidence.digest],
+    ['name', evidence.name],
+    ['version', evidence.version?.toString()],
+    ['signers', evidence.signers.length === 0 ? undefined : evidence.signers.join(', ')],
+    ['file system', fileSystem],
+    ...(addTo === undefined
+      ? mounting
+      : ([['adds to', `${addTo.store.name} (${addTo.store.path})`]] as const)),
   ];
   const shown = rows.flatMap(([name, value]) =>
     value === undefined ? [] : [`  ${name.padEnd(12)} ${value}`],
