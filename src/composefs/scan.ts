@@ -26,6 +26,8 @@ export interface ImageScan {
   readonly objects: readonly string[];
   /** The digests that belong to `objects`, by position; undefined where the image gives none. */
   readonly objectDigests: readonly (Digest | undefined)[];
+  /** The sizes that the files have whose contents are `objects`, in bytes, by position; of several files, the first's. */
+  readonly objectSizes: readonly number[];
   /** Some file names an object without a digest to check it by. */
   readonly missingDigest: boolean;
   /** The image's size in bytes. */
@@ -53,7 +55,7 @@ class Scanner {
   /** What was reached, by inode number. */
   readonly #seen: Uint8Array;
   readonly #pending: Visit[] = [];
-  readonly #objects = new Map<string, Digest | undefined>();
+  readonly #objects = new Map<string, { readonly digest: Digest | undefined; readonly size: number }>();
   /**
    * Bytes of directories, attributes and chunk maps that may still be read. In a sound image they do not overlap, so that all of
    * them together are no longer than the image; a hostile one could have every inode point at the same megabytes.
@@ -84,7 +86,8 @@ class Scanner {
       devices: this.#devicePath !== undefined,
       devicePath: this.#devicePath,
       objects: [...this.#objects.keys()],
-      objectDigests: [...this.#objects.values()],
+      objectDigests: Array.from(this.#objects.values(), ({ digest }) => digest),
+      objectSizes: Array.from(this.#objects.values(), ({ size }) => size),
       missingDigest: this.#missingDigest,
       bytes: bytes.length,
       inodes: this.#inodes,
@@ -167,10 +170,10 @@ class Scanner {
     if (digest === undefined) this.#missingDigest = true;
     const object = textAt(this.#image, valueOffset + 1, valueBytes - 1);
     const known = this.#objects.get(object);
-    if (known !== undefined && digest !== undefined && known !== digest) {
+    if (known?.digest !== undefined && digest !== undefined && known.digest !== digest) {
       throw new ImageError(inode.offset, `two files give different digests for the object ${object}`);
     }
-    if (known === undefined) this.#objects.set(object, digest);
+    if (known?.digest === undefined) this.#objects.set(object, { digest, size: known?.size ?? inode.size });
   }
 
   #spend(bytes: number, inode: InodeHead): void {

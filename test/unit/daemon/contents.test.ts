@@ -12,6 +12,7 @@ function scan(objects = 0): ImageScan {
     devicePath: undefined,
     objects: Array.from({ length: objects }, (_, index) => `00/${index}`),
     objectDigests: [],
+    objectSizes: [],
     missingDigest: false,
     bytes: 4096,
     inodes: 1,
