@@ -4,6 +4,7 @@ import {
   constants,
   fchmodSync,
   fsync,
+  fsyncSync,
   linkSync,
   open,
   openSync,
@@ -55,6 +56,11 @@ export class UnfinishedFile implements Disposable {
     return new UnfinishedFile(await openFile(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), path);
   }
 
+  /** Takes over a descriptor, open for reading alone, of a file that was made without a name (O_TMPFILE) and is written. */
+  static adopt(fd: number): UnfinishedFile {
+    return new UnfinishedFile(fd, undefined);
+  }
+
   /** The descriptor, which stays this object's. */
   get fd(): number {
     return this.#fd;
@@ -67,6 +73,17 @@ export class UnfinishedFile implements Disposable {
   async finish(mode: number, verity: boolean): Promise<void> {
     fchmodSync(this.#fd, mode);
     await synchronize(this.#fd);
+    this.#freeze(verity);
+  }
+
+  /** As `finish`, for a thread that has nothing else to do meanwhile. */
+  finishSync(mode: number, verity: boolean): void {
+    fchmodSync(this.#fd, mode);
+    fsyncSync(this.#fd);
+    this.#freeze(verity);
+  }
+
+  #freeze(verity: boolean): void {
     // FS_IOC_ENABLE_VERITY is ETXTBSY while any descriptor is open for writing (Documentation/filesystems/fsverity.rst).
     const readable = openSync(`/proc/self/fd/${this.#fd}`, constants.O_RDONLY);
     closeSync(this.#fd);

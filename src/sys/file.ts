@@ -130,11 +130,12 @@ export function pread(fd: number, into: Uint8Array, position: number): number {
   return done;
 }
 
-/** Writes all of `bytes` at the descriptor's own position. */
-export function writeAll(fd: number, bytes: Uint8Array): void {
+/** Writes all of `bytes` at the descriptor's own position, or from `position` (bytes into the file) on. */
+export function writeAll(fd: number, bytes: Uint8Array, position?: number): void {
   for (let done = 0; done < bytes.length;) {
     const from = done;
-    done += named('write', () => writeSync(fd, bytes, from));
+    const at = position === undefined ? null : position + from;
+    done += named('write', () => writeSync(fd, bytes, from, bytes.length - from, at));
   }
 }
 
