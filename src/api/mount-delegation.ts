@@ -104,6 +104,37 @@ method Verify(
   verity: ?Verity
 ) -> (evidence: Evidence)
 
+# Decide as Mount would, and add files that the image needs to a store of the policy, where the rule that decides lets its
+# callers do so (add-objects). Each is copied, and kept if the copy is a file of this image by its digest; it appears in
+# the store whole or not at all. Files are taken in their order: the first that is refused ends the call (BadFileDescriptor
+# names it), and those before it stay. What a caller adds is counted for an hour (LimitExceeded, addedBytesPerUser).
+method AddObjects(
+  # As for Mount; and the digest ("sha256:<hex>") of an image that came as a descriptor with an earlier AddObjects of this
+  # connection stands for that image, until ImageNotFound asks for the descriptor again.
+  image: Image,
+  digest: ?string,
+  signatures: ?[]string,
+  allowUnsigned: ?bool,
+  # One of the policy's stores. Left out, the first one of the rule's add-objects.
+  store: ?string,
+  # Each the whole of a file: readable descriptors of regular files, which may change at any time: what counts is the copy.
+  objectFileDescriptors: ?[]int,
+  # Where in the image's list of files the search for missing ones begins: 0 unless given, or an earlier missingNext.
+  missingFrom: ?int,
+  # How many missing files are to be listed, at most and unless given 1024; 0 looks for none.
+  missingMost: ?int
+) -> (
+  evidence: Evidence,
+  # The store's name.
+  store: string,
+  # What the store did not have before, as ObjectsMissing lists files: by their digest, "ab/cdef…".
+  added: []string,
+  # Files of the image that the store does not have now.
+  missing: []string,
+  # Where the search ended for now; absent where it came to the end of the image's list.
+  missingNext: ?int
+)
+
 # What this service can do here: kernel features found, filesystems, the limits and the policy in force.
 # digest changes with any byte of the policy; lastError is why the newest policy on disk could not be loaded.
 method Describe() -> (
@@ -271,6 +302,39 @@ export type VerifyReply = {
   readonly evidence: Evidence;
 };
 
+/** What AddObjects takes. */
+export type AddObjectsParameters = {
+  /**
+   * As for Mount; and the digest ("sha256:<hex>") of an image that came as a descriptor with an earlier AddObjects of this
+   * connection stands for that image, until ImageNotFound asks for the descriptor again.
+   */
+  readonly image: Image;
+  readonly digest?: string;
+  readonly signatures?: readonly string[];
+  readonly allowUnsigned?: boolean;
+  /** One of the policy's stores. Left out, the first one of the rule's add-objects. */
+  readonly store?: string;
+  /** Each the whole of a file: readable descriptors of regular files, which may change at any time: what counts is the copy. */
+  readonly objectFileDescriptors?: readonly number[];
+  /** Where in the image's list of files the search for missing ones begins: 0 unless given, or an earlier missingNext. */
+  readonly missingFrom?: number;
+  /** How many missing files are to be listed, at most and unless given 1024; 0 looks for none. */
+  readonly missingMost?: number;
+};
+
+/** What AddObjects answers. */
+export type AddObjectsReply = {
+  readonly evidence: Evidence;
+  /** The store's name. */
+  readonly store: string;
+  /** What the store did not have before, as ObjectsMissing lists files: by their digest, "ab/cdef…". */
+  readonly added: readonly string[];
+  /** Files of the image that the store does not have now. */
+  readonly missing: readonly string[];
+  /** Where the search ended for now; absent where it came to the end of the image's list. */
+  readonly missingNext?: number;
+};
+
 /** What Describe takes. */
 export type DescribeParameters = Readonly<Record<string, never>>;
 
@@ -302,6 +366,13 @@ export type MountDelegationMethods<Context> = {
   readonly Mount: TypedHandler<Context, MountParameters, MountReply>;
   /** Decide as Mount would, and mount nothing. */
   readonly Verify: TypedHandler<Context, VerifyParameters, VerifyReply>;
+  /**
+   * Decide as Mount would, and add files that the image needs to a store of the policy, where the rule that decides lets its
+   * callers do so (add-objects). Each is copied, and kept if the copy is a file of this image by its digest; it appears in
+   * the store whole or not at all. Files are taken in their order: the first that is refused ends the call (BadFileDescriptor
+   * names it), and those before it stay. What a caller adds is counted for an hour (LimitExceeded, addedBytesPerUser).
+   */
+  readonly AddObjects: TypedHandler<Context, AddObjectsParameters, AddObjectsReply>;
   /**
    * What this service can do here: kernel features found, filesystems, the limits and the policy in force.
    * digest changes with any byte of the policy; lastError is why the newest policy on disk could not be loaded.
@@ -625,6 +696,20 @@ export class MountDelegationClient {
   async verify(parameters: VerifyParameters, fds: readonly number[] = []): Promise<Answer<VerifyReply>> {
     const answer = await callMethod(this.#client, mountDelegation, 'Verify', parameters, fds, errors);
     return answer as Answer<VerifyReply>;
+  }
+
+  /**
+   * Decide as Mount would, and add files that the image needs to a store of the policy, where the rule that decides lets its
+   * callers do so (add-objects). Each is copied, and kept if the copy is a file of this image by its digest; it appears in
+   * the store whole or not at all. Files are taken in their order: the first that is refused ends the call (BadFileDescriptor
+   * names it), and those before it stay. What a caller adds is counted for an hour (LimitExceeded, addedBytesPerUser).
+   */
+  async addObjects(
+    parameters: AddObjectsParameters,
+    fds: readonly number[] = [],
+  ): Promise<Answer<AddObjectsReply>> {
+    const answer = await callMethod(this.#client, mountDelegation, 'AddObjects', parameters, fds, errors);
+    return answer as Answer<AddObjectsReply>;
   }
 
   /**

@@ -27,13 +27,16 @@ export function auditLog(log: Log): Log {
 
 /** What was decided on one request. */
 export interface Decided {
-  readonly method: 'Mount' | 'Verify';
+  readonly method: 'Mount' | 'Verify' | 'AddObjects';
   readonly peer: Peer;
   /** The image's measured digest; undefined where the request ended before there was one. */
   readonly digest: string | undefined;
   readonly evidence: Evidence | undefined;
   /** The rule that refused, where one did. */
   readonly rule: string | undefined;
+  /** Where files were to be added, and what was: also where something was refused after it. */
+  readonly store: string | undefined;
+  readonly added: readonly { readonly bytes: number }[];
   /** `allowed`, or the name of the error. */
   readonly result: string;
   readonly reason: string | undefined;
@@ -54,10 +57,15 @@ export function audit(log: Log, decided: Decided): void {
       version: evidence?.version,
       signers: evidence?.signers,
       rule: evidence?.rule ?? decided.rule,
+      ...(decided.store !== undefined && { store: decided.store, ...addedFields(decided.added) }),
       result: decided.result,
       reason: decided.reason,
       milliseconds: Math.round(decided.milliseconds * 1000) / 1000,
     },
     'audit',
   );
+}
+
+function addedFields(added: Decided['added']): { addedFiles: number; addedBytes: number } {
+  return { addedFiles: added.length, addedBytes: added.reduce((sum, { bytes }) => sum + bytes, 0) };
 }

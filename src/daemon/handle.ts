@@ -3,13 +3,15 @@ import { decide } from '../policy/decide.ts';
 import { attributes, type Attribute, type Policy } from '../policy/policy.ts';
 import type { Decision, Evidence, Question } from '../policy/question.ts';
 import type { OwnedFd } from '../sys/fd.ts';
+import type { Adder } from './adder.ts';
 import type { EvidenceCache } from './evidence.ts';
-import type { Images, TakenImage } from './images.ts';
+import type { Images } from './images.ts';
 import type { Mounter } from './mounter.ts';
 import type { Peer } from './peer.ts';
 import type { Policies } from './policies.ts';
 import { Refused } from './refusal.ts';
-import type { MountRequest, VerifyRequest } from './request.ts';
+import type { AddObjectsRequest, MountRequest, VerifyRequest } from './request.ts';
+import type { KnownImage, ShownImages } from './shown-images.ts';
 import type { ResolvedStores, Stores } from './stores.ts';
 import type { Versions } from './versions.ts';
 
@@ -21,6 +23,8 @@ export interface Stages {
   readonly stores: Stores;
   readonly mounter: Mounter;
   readonly versions: Versions;
+  readonly shown: ShownImages;
+  readonly adder: Adder;
 }
 
 /** What is learnt on the way, for the audit line: it holds for refusals, too. */
@@ -30,6 +34,9 @@ export interface Findings {
   rule: string | undefined;
   /** The number of the policy that decided. */
   generation: number | undefined;
+  /** The store to which files were added, and what it did not have before. */
+  store: string | undefined;
+  readonly added: { readonly path: string; readonly bytes: number }[];
 }
 
 /** A mount to hand out. */
@@ -39,6 +46,14 @@ export interface Handout {
   readonly attributes: readonly Attribute[];
   /** No storage of a client's is behind it. */
   readonly ownStorage: boolean;
+}
+
+/** What became of files that were to be added. */
+export interface Added {
+  readonly evidence: Evidence;
+  readonly missing: readonly string[];
+  /** Where to go on looking for missing ones; undefined at the end. */
+  readonly missingNext: number | undefined;
 }
 
 type Allowed = Extract<Decision, { outcome: 'allow' }>;
@@ -94,11 +109,38 @@ export async function verify(
   }
 }
 
+/** The way of an AddObjects: take, verify, decide, then copy. What was added is in `found`. */
+export async function addObjects(
+  request: AddObjectsRequest,
+  peer: Peer,
+  stages: Stages,
+  found: Findings,
+): Promise<Added> {
+  for (;;) {
+    const { policy, generation } = stages.policies.current;
+    using image = await stages.shown.take(request.image, peer, policy);
+    const { allowed } = await judge(request, image, noStores, peer, policy, stages, found);
+    const target = allowed.constraints.addTo;
+    if (target === undefined) throw new Error('the decision lets files be added and names no store');
+    found.store = target.store.name;
+    const scan = await image.scan();
+    const isCurrent = (): boolean => generation === stages.policies.generation;
+    const added = (path: string, bytes: number): void => void found.added.push({ path, bytes });
+    await stages.adder.add({ scan, target, files: request.objects, peer, isCurrent, added });
+    const { missing, next } = await stages.adder.missing(scan, target.store, request.missing, peer);
+    // Where another policy came into force, the rest is for that one to decide; what is in the store by now is passed over.
+    if (!isCurrent()) continue;
+    stages.shown.remember(request.image, peer, image.digest);
+    found.generation = generation;
+    return { evidence: allowed.evidence, missing, missingNext: next };
+  }
+}
+
 /** Verifies and decides; throws Refused, or DigestMismatch where the image is not the one that was asked for. */
 async function judge(
-  request: VerifyRequest,
-  image: TakenImage,
-  stores: ResolvedStores,
+  request: VerifyRequest & Partial<Pick<AddObjectsRequest, 'addTo'>>,
+  image: KnownImage,
+  stores: Pick<ResolvedStores, 'names' | 'directories'>,
   peer: Peer,
   policy: Policy,
   stages: Stages,
@@ -119,6 +161,7 @@ async function judge(
     verity: request.verity,
     stores: stores.names,
     clientStores: stores.directories.length > 0,
+    addTo: request.addTo,
     now: new Date(),
     newestVersion: (rule, name) => stages.versions.newest(rule, name),
   };
@@ -140,8 +183,11 @@ function allow(decision: Decision, found: Findings): Allowed {
   return decision;
 }
 
+/** What is not mounted uses no stores. */
+const noStores = { names: undefined, directories: [] };
+
 /** What came with the request, and what lies beside an installed image. */
-function signatureFiles(request: VerifyRequest, image: TakenImage): readonly Uint8Array[] {
+function signatureFiles(request: VerifyRequest, image: KnownImage): readonly Uint8Array[] {
   if (image.signatureFile === undefined) return request.signatures;
   return request.signatures.length === 0
     ? [image.signatureFile]

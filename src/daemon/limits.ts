@@ -45,7 +45,14 @@ export type LimitName =
   | 'contentsKept'
   | 'contentsBytesKept'
   | 'evidenceKept'
-  | 'objectsListed';
+  | 'objectsListed'
+  | 'addingCallsPerUser'
+  | 'addingCalls'
+  | 'addedBytesPerUser'
+  | 'addedBytes'
+  | 'addedMilliseconds'
+  | 'missingListed'
+  | 'missingSearched';
 
 /**
  * Every size, count and time that a peer can choose, each with its reason. Describe tells the values, and
@@ -163,6 +170,25 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   objectsListed: {
     value: 64,
     why: 'The contract of the interface: how many missing objects an error lists.',
+  },
+  addingCallsPerUser: {
+    value: 4,
+    why: 'A call that adds files lasts as long as its copying: one user has a sixteenth of the turns for that at most.',
+  },
+  addingCalls: { value: 32, why: 'Half of callsInFlight: the other half is left to those who mount.' },
+  addedBytesPerUser: {
+    value: 16 * gib,
+    why: 'What a user may add to stores within addedMilliseconds, in whole blocks; a rule may say less or more (add-bytes-per-hour).',
+  },
+  addedBytes: { value: 256 * gib, why: 'What all users together may add within addedMilliseconds.' },
+  addedMilliseconds: {
+    value: 3_600_000,
+    why: 'The hour of addedBytes and addedBytesPerUser: it begins with the first file of a user.',
+  },
+  missingListed: { value: 1024, why: 'Names of missing files in a reply to AddObjects: 70 KiB of it.' },
+  missingSearched: {
+    value: 8192,
+    why: 'How many files of an image one call to AddObjects looks for in a store; some ten milliseconds.',
   },
 };
 

@@ -9,6 +9,7 @@ import { cloneTree } from '../sys/mount-calls.ts';
 import type { Stage } from '../sys/stage.ts';
 import { copyMeasured, measureFile, readWhole } from './copy-image.ts';
 import { missingObjects } from './missing-objects.ts';
+import { examineFiles, fillFiles, keepFiles, makeFiles, measureFiles } from './object-files.ts';
 import { mountImage } from './mount-image.ts';
 import type { DirectoryFacts, Task, TaskKind, TaskOf, TaskResult } from './tasks.ts';
 import { takeVerityFile } from './verity-file.ts';
@@ -39,6 +40,21 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       const stores = task.verity.map((verity, index) => ({ fd: at(fds, index), verity }));
       return { fds: [], value: missingObjects(stores, task.objects, task.listed) };
     }
+    case 'examine':
+      return { fds: [], value: { files: examineFiles(fds, task.fields) } };
+    case 'makeFiles': {
+      const made = makeFiles(at(fds, 0), task.count, task.bytes);
+      return { fds: made.map((file) => file.take()), value: {} };
+    }
+    case 'fillFiles': {
+      const { length } = task.slices;
+      fillFiles(fds.slice(0, length), fds.slice(length), task.slices);
+      return { fds: [], value: {} };
+    }
+    case 'measureFiles':
+      return { fds: [], value: { digests: measureFiles(fds, task.sizes) } };
+    case 'keepFiles':
+      return { fds: [], value: { isNew: keepFiles(at(fds, 0), fds.slice(1), task.paths) } };
     case 'sweep':
       openStage().sweepFor(task.leavings);
       return { fds: [], value: {} };

@@ -1,4 +1,9 @@
-import type { Image, MountParameters, VerifyParameters } from '../api/mount-delegation.ts';
+import type {
+  AddObjectsParameters,
+  Image,
+  MountParameters,
+  VerifyParameters,
+} from '../api/mount-delegation.ts';
 import { fromBase64 } from '../base/bytes.ts';
 import { parseDigest, type Digest } from '../base/digest.ts';
 import { attributes, type Attribute, type VerityLevel } from '../policy/policy.ts';
@@ -42,6 +47,21 @@ export interface MountRequest extends VerifyRequest {
   readonly attributes: readonly Attribute[];
 }
 
+/** A file that is to be added to a store; `field` is what errors call it. */
+export interface ObjectFile {
+  readonly fd: number;
+  readonly field: string;
+}
+
+/** What AddObjects asks. */
+export interface AddObjectsRequest extends VerifyRequest {
+  /** The store's name; undefined: the first that the rule lets its callers add to. */
+  readonly addTo: { readonly store: string | undefined };
+  readonly objects: readonly ObjectFile[];
+  /** Where in the image's list missing files are looked for, and how many are listed at most. */
+  readonly missing: { readonly from: number; readonly most: number };
+}
+
 /** Hands out each descriptor of a call at most once. */
 class Indices {
   readonly #fds: readonly number[];
@@ -58,6 +78,12 @@ class Indices {
     this.#used.add(index);
     return fd;
   }
+}
+
+function parseCount(field: string, value: number | undefined, otherwise: number): number {
+  if (value === undefined) return otherwise;
+  if (value < 0) throw new InvalidParameter(field, 'below 0');
+  return value;
 }
 
 function parseImage(image: Image, indices: Indices): ImageRequest {
@@ -166,5 +192,40 @@ export function parseMountRequest(parameters: MountParameters, fds: readonly num
     attributes: [
       ...new Set((parameters.attributes ?? []).map((name, i) => oneOf(`attributes[${i}]`, name, attributes))),
     ],
+  };
+}
+
+/** The request that the parameters of AddObjects make; as `parseVerifyRequest`. */
+export function parseAddObjectsRequest(
+  parameters: AddObjectsParameters,
+  fds: readonly number[],
+): AddObjectsRequest {
+  const indices = new Indices(fds);
+  const { image, store, objectFileDescriptors = [], missingFrom, missingMost } = parameters;
+  const { digest, signatures, allowUnsigned } = parameters;
+  const verify = parseVerify(
+    {
+      image,
+      // Only these images have files in stores; signed as another it is refused.
+      fileSystem: 'composefs',
+      ...(digest !== undefined && { digest }),
+      ...(signatures !== undefined && { signatures }),
+      ...(allowUnsigned !== undefined && { allowUnsigned }),
+    },
+    indices,
+  );
+  if (store !== undefined && store.length > limits.nameBytes)
+    throw new InvalidParameter('store', `longer than ${limits.nameBytes} bytes`);
+  return {
+    ...verify,
+    addTo: { store },
+    objects: objectFileDescriptors.map((index, position) => {
+      const field = `objectFileDescriptors[${position}]`;
+      return { fd: indices.use(field, index), field };
+    }),
+    missing: {
+      from: parseCount('missingFrom', missingFrom, 0),
+      most: Math.min(parseCount('missingMost', missingMost, limits.missingListed), limits.missingListed),
+    },
   };
 }

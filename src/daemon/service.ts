@@ -7,13 +7,13 @@ import {
 import type { Evidence } from '../policy/question.ts';
 import { InvalidParameter, PermissionDenied } from '../varlink/service.ts';
 import { Server } from '../varlink/server.ts';
-import { audit, auditLog, type Log } from './audit.ts';
+import { audit, auditLog, type Decided, type Log } from './audit.ts';
 import type { CallContext } from './call.ts';
 import { describe } from './describe.ts';
-import { mount, verify, type Findings } from './handle.ts';
+import { addObjects, mount, verify, type Findings } from './handle.ts';
 import { service } from './owner.ts';
 import { insideError, shortName, tell } from './refusal.ts';
-import { parseMountRequest, parseVerifyRequest } from './request.ts';
+import { parseAddObjectsRequest, parseMountRequest, parseVerifyRequest } from './request.ts';
 import type { Workshop } from './workshop.ts';
 
 /** What the methods of the interface work with. */
@@ -70,6 +70,24 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
         };
       });
     },
+    async AddObjects(parameters, context) {
+      return decided('AddObjects', context, logs, async (found) => {
+        const request = parseAddObjectsRequest(parameters, context.fds);
+        const { peer } = context;
+        const { evidence, missing, missingNext } = await stages.adder.inTurn(peer, () =>
+          addObjects(request, peer, stages, found),
+        );
+        return {
+          parameters: {
+            evidence: evidenceReply(evidence),
+            store: found.store ?? '',
+            added: found.added.map(({ path }) => path),
+            missing: [...missing],
+            ...(missingNext !== undefined && { missingNext }),
+          },
+        };
+      });
+    },
     Describe() {
       return { parameters: describe(options.version, stages.features, stages.policies) };
     },
@@ -94,13 +112,20 @@ interface Logs {
 
 /** Runs `work`, writes its audit line, and throws what the peer is to be told where it failed. */
 async function decided<Answer>(
-  method: 'Mount' | 'Verify',
+  method: Decided['method'],
   context: CallContext,
   { log, decisions }: Logs,
   work: (found: Findings) => Promise<Answer>,
 ): Promise<Answer> {
   const begun = performance.now();
-  const found: Findings = { digest: undefined, evidence: undefined, rule: undefined, generation: undefined };
+  const found: Findings = {
+    digest: undefined,
+    evidence: undefined,
+    rule: undefined,
+    generation: undefined,
+    store: undefined,
+    added: [],
+  };
   const line = { method, peer: context.peer };
   try {
     const answer = await work(found);

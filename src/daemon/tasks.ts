@@ -4,6 +4,7 @@ import type { PlanInput } from '../mount/plan.ts';
 import type { Features } from '../mount/features.ts';
 import type { Leavings } from '../sys/stage.ts';
 import type { Failure } from './failures.ts';
+import type { FileFacts, Slice } from './object-files.ts';
 
 /** A task without its descriptors: plain data that passes to a mounting thread. Descriptors go beside it, as `fds`. */
 export type Task =
@@ -26,6 +27,16 @@ export type Task =
       readonly verity: readonly boolean[];
       readonly listed: number;
     }
+  /** fds [a client's file each] → []: what they claim to be; `fields` are what errors call them. */
+  | { readonly kind: 'examine'; readonly fields: readonly string[] }
+  /** fds [store] → [a new file each, without a name], where `bytes` bytes have room. */
+  | { readonly kind: 'makeFiles'; readonly count: number; readonly bytes: number }
+  /** fds [a client's file each, then a new file each] → []: copies a slice of each. */
+  | { readonly kind: 'fillFiles'; readonly slices: readonly Slice[] }
+  /** fds [a filled file each] → []: measures them; `sizes` are theirs. */
+  | { readonly kind: 'measureFiles'; readonly sizes: readonly number[] }
+  /** fds [store, a filled file each] → []: gives them their names. */
+  | { readonly kind: 'keepFiles'; readonly paths: readonly string[] }
   /** fds [] → []: takes away what the stage of another thread has left. */
   | { readonly kind: 'sweep'; readonly leavings: Leavings }
   /** fds [image, ID map's user namespace if `idMap`, a store each] → [locked mount]. */
@@ -67,6 +78,12 @@ export interface TaskValues {
   readonly inspect: { readonly directories: readonly DirectoryFacts[] };
   readonly clone: Record<string, never>;
   readonly missing: MissingObjects;
+  readonly examine: { readonly files: readonly FileFacts[] };
+  readonly makeFiles: Record<string, never>;
+  readonly fillFiles: Record<string, never>;
+  readonly measureFiles: { readonly digests: readonly Digest[] };
+  /** For each file whether there was none of its name before. */
+  readonly keepFiles: { readonly isNew: readonly boolean[] };
   readonly sweep: Record<string, never>;
   readonly mount: Record<string, never>;
 }

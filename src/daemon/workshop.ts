@@ -6,6 +6,7 @@ import type { Policy } from '../policy/policy.ts';
 import type { Evidence } from '../policy/question.ts';
 import { probeFeatures } from '../sys/probe.ts';
 import { Stage } from '../sys/stage.ts';
+import { Adder } from './adder.ts';
 import type { Log } from './audit.ts';
 import { Closing } from './closing.ts';
 import { Contents } from './contents.ts';
@@ -18,6 +19,7 @@ import { limits } from './limits.ts';
 import { Mounter } from './mounter.ts';
 import type { Policies } from './policies.ts';
 import { Pool } from './pool.ts';
+import { ShownImages } from './shown-images.ts';
 import { StoreClones } from './store-clones.ts';
 import { Stores } from './stores.ts';
 import { Versions } from './versions.ts';
@@ -88,22 +90,25 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     objectsListed: limits.objectsListed,
     closing,
   });
+  const images = new Images({
+    pool,
+    installed,
+    contents,
+    handouts,
+    directory: stateDirectory,
+    imageBytes: limits.imageBytes,
+    closing,
+  });
   return {
     policies,
     features,
     closing,
     versions,
     evidence: new EvidenceCache(limits.evidenceKept),
-    images: new Images({
-      pool,
-      installed,
-      contents,
-      handouts,
-      directory: stateDirectory,
-      imageBytes: limits.imageBytes,
-      closing,
-    }),
+    images,
+    shown: new ShownImages(images, contents),
     stores: new Stores(pool),
+    adder: new Adder({ pool, closing }),
     mounter,
     refusedBy: (policy) => {
       const now = new Date();
