@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { addAddObjectsCommand } from './commands/add-objects.ts';
 import { addKeygenCommand } from './commands/keygen.ts';
 import { addMountCommand } from './commands/mount.ts';
 import { addPolicyCommand } from './commands/policy.ts';
@@ -53,6 +54,7 @@ for (const add of [
   addMissingCommand,
   addStoreCommand,
   addInstallCommand,
+  addAddObjectsCommand,
   addPolicyCommand,
   addVersionsCommand,
   addMountCommand,

@@ -1,4 +1,4 @@
-import type { DescribeReply, Evidence, ReloadReply } from '../api/mount-delegation.ts';
+import type { AddObjectsReply, DescribeReply, Evidence, ReloadReply } from '../api/mount-delegation.ts';
 import { MountDelegationClient as Methods } from '../api/mount-delegation.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { closeFd, OwnedFd } from '../sys/fd.ts';
@@ -6,9 +6,9 @@ import { moveMount, moveMountOnto } from '../sys/mount-calls.ts';
 import { connectUnix } from '../sys/socket.ts';
 import { Client } from '../varlink/client.ts';
 import { ProtocolError } from '../varlink/error.ts';
-import type { MountOptions, VerifyOptions } from './options.ts';
+import type { AddObjectsOptions, MountOptions, VerifyOptions } from './options.ts';
 import { checkOptions } from './options.ts';
-import { mountRequest, verifyRequest } from './request.ts';
+import { addObjectsRequest, mountRequest, verifyRequest } from './request.ts';
 import { ServiceUnreachable } from './service-unreachable.ts';
 import { SocketTransport } from './socket-transport.ts';
 
@@ -59,6 +59,19 @@ export class MountDelegationClient implements Disposable {
     const { parameters, fds } = await this.#methods.verify(request.parameters, numbers(request.fds));
     fds.forEach(closeFd);
     return parameters.evidence;
+  }
+
+  /**
+   * Adds files of an image to one of the policy's stores, where the rule that lets the image in lets this caller; uploadObjects
+   * does it for a whole image. Throws as mount() does; BadFileDescriptor names the file that was refused by its place
+   * (`objectFileDescriptors[2]`), and those before it were added.
+   */
+  async addObjects(options: AddObjectsOptions): Promise<AddObjectsReply> {
+    checkOptions('addObjects', options);
+    using request = addObjectsRequest(options);
+    const { parameters, fds } = await this.#methods.addObjects(request.parameters, numbers(request.fds));
+    fds.forEach(closeFd);
+    return parameters;
   }
 
   /** What the service can do on this machine, its limits, and the policy in force. */
@@ -131,12 +144,14 @@ export function attachMount(mount: OwnedFd, target: string | number): void {
   else moveMount(mount.number, target);
 }
 
-export type { DescribeReply, Evidence, ReloadReply };
+export type { AddObjectsReply, DescribeReply, Evidence, ReloadReply };
 export type { Attribute, VerityLevel } from '../policy/policy.ts';
 export type { FileSystem } from '../trust/file-system.ts';
-export type { ImageSource, MountOptions, StoreSource, VerifyOptions } from './options.ts';
+export type { AddObjectsOptions, ImageSource, MountOptions, StoreSource, VerifyOptions } from './options.ts';
 export type { ImmutableImage } from './sealed-image.ts';
 export { openImmutableImage } from './sealed-image.ts';
+export type { FoundObject, UploadedObjects, UploadOptions } from './upload-objects.ts';
+export { ObjectRefused, uploadObjects } from './upload-objects.ts';
 export { explainError } from './explain-error.ts';
 export { ServiceUnreachable } from './service-unreachable.ts';
 export { SyscallError } from '../sys/errno.ts';

@@ -20,7 +20,7 @@ const sentences: Readonly<Record<string, (parameters: Parameters) => string>> = 
   ObjectsMissing: (p) => objectsMissing(p['count'], list(p['objects']), text(p['reason'])),
   StoreNotFound: (p) => `the policy has no store ${text(p['name'])} that this request may use`,
   KernelUnsupported: (p) => `this kernel cannot do what was asked: ${text(p['feature'])}`,
-  LimitExceeded: (p) => `the limit ${text(p['limit'])} is ${text(p['value'])}`,
+  LimitExceeded: (p) => limitExceeded(text(p['limit']), text(p['value'])),
   TimedOut: (p) => `the request took longer than the ${text(p['milliseconds'])} ms that the service allows`,
   SystemError: (p) => systemError(text(p['call']), text(p['errno']), text(p['detail'])),
   PolicyInvalid: (p) => policyInvalid(text(p['file']), lineNumber(p['line']), text(p['reason'])),
@@ -56,6 +56,11 @@ function imageNotFound(name: string): string {
   const suffix = /\.(cfs|erofs|squashfs|raw)$/.exec(name)?.[0];
   const hint = suffix === undefined ? '' : `; names are without the suffix ${suffix}`;
   return `no image directory of the policy holds ${name}${hint}`;
+}
+
+function limitExceeded(limit: string, value: string): string {
+  const hour = limit === 'addedBytesPerUser' || limit === 'addedBytes';
+  return `the limit ${limit} is ${value}${hour ? ' bytes within an hour; what was added so far stays' : ''}`;
 }
 
 /** The error says one time, and the clock, which is the service's too, on which side of it we are. */

@@ -36,6 +36,21 @@ export interface MountOptions extends VerifyOptions {
   readonly attributes?: readonly Attribute[] | undefined;
 }
 
+/** What is asked of AddObjects. */
+export interface AddObjectsOptions extends Pick<
+  VerifyOptions,
+  'image' | 'digest' | 'signatures' | 'allowUnsigned'
+> {
+  /** The name of one of the policy's stores. Left out, the first that the rule lets its callers add to. */
+  readonly store?: string | undefined;
+  /** The files, by path or open descriptor: at most 253 with an image by name, one less otherwise. */
+  readonly objects?: readonly (string | number)[] | undefined;
+  /** Where in the image's list missing files are looked for: 0 unless given, or an earlier reply's missingNext. */
+  readonly missingFrom?: number | undefined;
+  /** How many missing files are listed, at most 1024; 0 looks for none. */
+  readonly missingMost?: number | undefined;
+}
+
 type Check = (value: unknown, where: string) => string | undefined;
 
 const text: Check = (value, where) =>
@@ -50,6 +65,15 @@ const bytesOrPath: Check = (value, where) =>
   value instanceof Uint8Array || (typeof value === 'string' && value !== '')
     ? undefined
     : `${where} must be the path of a signature file, or its bytes (Uint8Array)`;
+
+const count: Check = (value, where) =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+    ? undefined
+    : `${where} must be a whole number, 0 or more`;
+const descriptorOrPath: Check = (value, where) =>
+  descriptor(value, where) === undefined || text(value, where) === undefined
+    ? undefined
+    : `${where} must be the path of a file, or the number of an open descriptor`;
 
 function listOf(check: Check): Check {
   return (value, where) => {
@@ -80,8 +104,10 @@ const idMap: Check = (value, where) =>
     ? undefined
     : `${where} must be 'none', 'caller' or { userNamespaceFd }`;
 
+const image = oneFieldOf({ path: text, fd: descriptor, name: text });
+
 const verifyChecks: Readonly<Record<string, Check>> = {
-  image: oneFieldOf({ path: text, fd: descriptor, name: text }),
+  image,
   fileSystem: text,
   digest: text,
   signatures: listOf(bytesOrPath),
@@ -92,14 +118,33 @@ const verifyChecks: Readonly<Record<string, Check>> = {
 
 const mountChecks: Readonly<Record<string, Check>> = { ...verifyChecks, idMap, attributes: listOf(text) };
 
+const addObjectsChecks: Readonly<Record<string, Check>> = {
+  image,
+  digest: text,
+  signatures: listOf(bytesOrPath),
+  allowUnsigned: flag,
+  store: text,
+  objects: listOf(descriptorOrPath),
+  missingFrom: count,
+  missingMost: count,
+};
+
+type Method = 'mount' | 'verify' | 'addObjects';
+
+const checksOf: Readonly<Record<Method, Readonly<Record<string, Check>>>> = {
+  mount: mountChecks,
+  verify: verifyChecks,
+  addObjects: addObjectsChecks,
+};
+
 /**
  * Throws TypeError, which names the option, unless `options` are well-formed: programs in plain JavaScript have no
  * compiler to say so. Names of filesystems, levels and attributes are left to the service, which may know more of them.
  */
-export function checkOptions(method: 'mount' | 'verify', options: unknown): void {
+export function checkOptions(method: Method, options: unknown): void {
   if (!isObject(options))
     throw new TypeError(`${method}: options must be an object such as { image: { path } }`);
-  const checks = method === 'mount' ? mountChecks : verifyChecks;
+  const checks = checksOf[method];
   const unknown = Object.keys(options).find((name) => !Object.hasOwn(checks, name));
   if (unknown !== undefined) {
     throw new TypeError(

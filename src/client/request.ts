@@ -1,9 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs';
-import type { Image, MountParameters, VerifyParameters } from '../api/mount-delegation.ts';
+import type {
+  AddObjectsParameters,
+  Image,
+  MountParameters,
+  VerifyParameters,
+} from '../api/mount-delegation.ts';
 import { toBase64 } from '../base/bytes.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { duplicate, openFile } from '../sys/file.ts';
-import type { MountOptions, VerifyOptions } from './options.ts';
+import type { AddObjectsOptions, MountOptions, VerifyOptions } from './options.ts';
 import { immutableImage, openImmutableImage } from './sealed-image.ts';
 
 /** The parameters of a call, and the descriptors that go with it, by index. */
@@ -36,6 +41,25 @@ export function mountRequest(options: MountOptions): Request<MountParameters> {
     ...verifyParameters(options, descriptors),
     ...idMapParameters(options, descriptors),
     ...(options.attributes !== undefined && { attributes: [...options.attributes] }),
+  }));
+}
+
+/** The AddObjects call that `options`, which were checked, ask for. Throws SyscallError, RangeError. */
+export function addObjectsRequest(options: AddObjectsOptions): Request<AddObjectsParameters> {
+  const { image, digest, signatures, allowUnsigned, store, objects = [], missingFrom, missingMost } = options;
+  return request((descriptors) => ({
+    ...verifyParameters({ image, digest, signatures, allowUnsigned }, descriptors),
+    ...(store !== undefined && { store }),
+    ...(objects.length > 0 && {
+      objectFileDescriptors: objects.map((object) =>
+        // O_NONBLOCK: opening a FIFO would wait for its writer.
+        descriptors.push(
+          typeof object === 'number' ? duplicate(object) : openFile(object, { nonBlocking: true }),
+        ),
+      ),
+    }),
+    ...(missingFrom !== undefined && { missingFrom }),
+    ...(missingMost !== undefined && { missingMost }),
   }));
 }
 

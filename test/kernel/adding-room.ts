@@ -151,7 +151,7 @@ path = "${folder}/other-store"
 verity = "trusted"
 [[image-directories]]
 path = "${folder}/images"
-${rule('adders', [adderUid, otherAdderUid, 0], 'add-objects = ["site"]')}
+${rule('adders', [adderUid, otherAdderUid, 1000, 0], 'add-objects = ["site"]')}
 ${rule('frugal', [frugalUid], `add-objects = ["site"]\nadd-bytes-per-hour = ${frugalBytes}`)}
 ${rule('strangers', [strangerUid], '')}
 `;

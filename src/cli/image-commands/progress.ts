@@ -15,12 +15,13 @@ export class Progress implements Disposable {
     this.#visible = options.quiet !== true && process.stderr.isTTY;
   }
 
-  /** Shows how much of work of a known size is done, by bytes, and how long the rest takes at this pace. */
-  showPart(done: number, all: number): void {
+  /** Shows how much of work of a known size is done, by bytes, how long the rest takes at this pace, and `more`. */
+  showPart(done: number, all: number, more = ''): void {
     this.show(() => {
       const seconds = (Date.now() - this.#begunAt) / 1000;
       const left = done === 0 ? '' : `, ${formatSeconds((seconds * Math.max(all - done, 0)) / done)} left`;
-      return `${bar(done, all)} ${formatSize(done)} of ${formatSize(all)}${left}`;
+      const detail = more === '' ? '' : `, ${more}`;
+      return `${bar(done, all)} ${formatSize(done)} of ${formatSize(all)}${detail}${left}`;
     });
   }
 
