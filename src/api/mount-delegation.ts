@@ -159,22 +159,23 @@ error ImageNotFound (name: string)
 error IncompatibleImage (reason: string)
 # The image is not the one that digest names.
 error DigestMismatch (expected: string, found: string)
-error NotSigned (digest: string)
+# Where an error has a reason beside other fields, it is the sentence that the audit line and \`cfs-mountctl verify\` have too.
+error NotSigned (digest: string, reason: ?string)
 # No signature on the image verifies: it is malformed, or does not match the image.
 error SignatureInvalid (reason: string)
 # The signatures are sound, but too few of them are by keys that the policy trusts for this image.
-error KeyNotTrusted (keyIds: []string)
+error KeyNotTrusted (keyIds: []string, reason: ?string)
 # The statement or the key is not yet, or no longer, valid.
-error Expired (what: string, at: string)
+error Expired (what: string, at: string, reason: ?string)
 # A newer version of this image has been mounted here already.
-error RolledBack (name: string, version: int, newest: int)
+error RolledBack (name: string, version: int, newest: int, reason: ?string)
 # No rule lets this caller mount this image in this way.
 error DeniedByPolicy (reason: string)
 # Files that the image needs are in none of its stores, or lack fs-verity in a store that requires it; at most the
 # first 64 are listed. Looked at when image and stores meet for the first time; a file that goes later is an error
 # when it is opened.
 error ObjectsMissing (count: int, objects: []string, reason: string)
-error StoreNotFound (name: string)
+error StoreNotFound (name: string, reason: ?string)
 # This kernel cannot do what was asked, at the level that the policy demands.
 error KernelUnsupported (feature: string)
 # The caller holds or asks for too much at once.
@@ -475,9 +476,10 @@ export class DigestMismatch extends VarlinkError {
 
 type NotSignedParameters = {
   readonly digest: string;
+  readonly reason?: string;
 };
 
-/** The error io.cfsmountd.MountDelegation.NotSigned. */
+/** Where an error has a reason beside other fields, it is the sentence that the audit line and `cfs-mountctl verify` have too. */
 export class NotSigned extends VarlinkError {
   override readonly parameters: NotSignedParameters;
 
@@ -503,6 +505,7 @@ export class SignatureInvalid extends VarlinkError {
 
 type KeyNotTrustedParameters = {
   readonly keyIds: readonly string[];
+  readonly reason?: string;
 };
 
 /** The signatures are sound, but too few of them are by keys that the policy trusts for this image. */
@@ -518,6 +521,7 @@ export class KeyNotTrusted extends VarlinkError {
 type ExpiredParameters = {
   readonly what: string;
   readonly at: string;
+  readonly reason?: string;
 };
 
 /** The statement or the key is not yet, or no longer, valid. */
@@ -534,6 +538,7 @@ type RolledBackParameters = {
   readonly name: string;
   readonly version: number;
   readonly newest: number;
+  readonly reason?: string;
 };
 
 /** A newer version of this image has been mounted here already. */
@@ -582,6 +587,7 @@ export class ObjectsMissing extends VarlinkError {
 
 type StoreNotFoundParameters = {
   readonly name: string;
+  readonly reason?: string;
 };
 
 /** The error io.cfsmountd.MountDelegation.StoreNotFound. */

@@ -116,7 +116,8 @@ function parseBasedirs(text: string | undefined): string[] {
   return directories;
 }
 
-function parseVerityCheck(text: string): VerityLevel {
+/** The level that `verity_check` of that value stands for. Throws CommandError, exit code 1. */
+export function parseVerityCheck(text: string): VerityLevel {
   const level = verityLevelOfCheck.get(text);
   if (level === undefined) throw new CommandError(`verity_check=${text}: not 0, 1 or 2`);
   return level;

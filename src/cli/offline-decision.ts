@@ -1,6 +1,5 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Digest } from '../base/digest.ts';
 import { parseDigest } from '../base/digest.ts';
 import { ImageError } from '../composefs/errors.ts';
 import { scanImage } from '../composefs/scan.ts';
@@ -8,7 +7,7 @@ import type { Explanation } from '../policy/explain.ts';
 import { explain } from '../policy/explain.ts';
 import type { LoadedPolicy } from '../policy/load.ts';
 import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { Policy, VerityLevel } from '../policy/policy.ts';
 import type { Question } from '../policy/question.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
 import type { FileSystem } from '../trust/file-system.ts';
@@ -17,7 +16,7 @@ import { verifySignatures } from '../trust/verify.ts';
 import { callerOfUser, thisCaller } from './caller.ts';
 import { CommandError } from './command-error.ts';
 import { readImage } from './image-commands/read-image.ts';
-import { fileErrorReason, measureFile, readInputFile } from './input-file.ts';
+import { measureFile, readInputFile } from './input-file.ts';
 import { warn } from './output.ts';
 import { readVersions } from './read-versions.ts';
 
@@ -35,8 +34,18 @@ export interface OfflineQuestion {
   readonly unsigned: boolean;
   /** Ask whether files of the image may be added to this store, or to the first of the rule, instead of a mount. */
   readonly addTo: Question['addTo'];
+  /** Names of the policy's stores; none: those of the rule. */
+  readonly stores: readonly string[];
+  /** The level asked for; undefined: the rule's. */
+  readonly verity: VerityLevel | undefined;
   /** State directory of the service, for the newest versions. */
   readonly state: string;
+}
+
+/** A decision without the service, and what only the service could say. */
+export interface OfflineDecision extends Explanation {
+  /** What was not checked, a phrase each: none of it could turn a refusal into the opposite, but the reverse. */
+  readonly notChecked: readonly string[];
 }
 
 /** Suffixes of installed images, in the order in which the interface names them. */
@@ -55,13 +64,15 @@ export function loadPolicyWithWarnings(directory: string | undefined): LoadedPol
  * What the policy decides about an image, and how: as the service would, but with the files that this caller can read.
  * Throws CommandError, PolicyInvalid, ImageError.
  */
-export function decideOffline(asked: OfflineQuestion): Explanation {
+export function decideOffline(asked: OfflineQuestion): OfflineDecision {
   const { policy } = loadPolicyWithWarnings(asked.policy);
-  const { path, location } = locate(asked.image, policy);
+  const located = locate(asked.image, policy);
+  const { path, location } = located;
   const digest = measureFile(path);
-  const files = signaturePaths(path, asked.signatures).map((file) =>
+  const files = signaturePaths(located, asked.signatures).map((file) =>
     readInputFile(file, signatureFileBytesMax),
   );
+  const notChecked = new Set<string>();
   const question: Question = {
     caller: asked.user === undefined ? thisCaller() : callerOfUser(asked.user),
     digest,
@@ -69,42 +80,56 @@ export function decideOffline(asked: OfflineQuestion): Explanation {
     fileSystem: asked.fileSystem,
     verification: verifySignatures(files, digest, publicKeys(policy)),
     allowUnsigned: asked.unsigned,
+    verity: asked.verity,
+    ...(asked.stores.length > 0 && { stores: asked.stores }),
     clientStores: false,
     addTo: asked.addTo,
     now: new Date(),
-    newestVersion: newestVersions(asked.state),
+    newestVersion: newestVersions(asked.state, notChecked),
   };
-  return withImageRead(policy, question, path, digest);
+  const explanation = withImageRead(policy, question, path);
+  const { decision } = explanation;
+  if (decision.outcome === 'allow') {
+    const { fileSystem } = decision.constraints;
+    notChecked.add(
+      `whether the service takes the ${location === undefined ? 'file' : 'installed file'} as it is`,
+    );
+    notChecked.add(`whether this kernel can mount ${fileSystem} so`);
+    if (fileSystem === 'composefs') notChecked.add('whether its stores hold every file');
+  }
+  return { ...explanation, notChecked: [...notChecked] };
 }
 
 /** The service looks into an image only once the policy has let it in, and then asks again with what it found. */
-function withImageRead(policy: Policy, question: Question, path: string, digest: Digest): Explanation {
+function withImageRead(policy: Policy, question: Question, path: string): Explanation {
   const first = explain(policy, question);
   const { decision } = first;
   if (decision.outcome === 'deny') return first;
   const { fileSystem } = decision.constraints;
   if (fileSystem !== 'composefs' && fileSystem !== 'erofs') return first;
-  const refuse = (reason: string): Explanation => {
+  try {
+    return explain(policy, { ...question, contents: scanImage(readImage(path)) });
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
     const refusal = {
       kind: 'IncompatibleImage' as const,
-      parameters: { reason },
       rule: decision.rule.name,
-      message: reason,
+      message: error.message,
     };
     return { ...first, decision: { outcome: 'deny', refusal } };
-  };
-  try {
-    const scan = scanImage(readImage(path));
-    if (scan.fileSystem !== fileSystem) return refuse(`${digest} is ${scan.fileSystem}, not ${fileSystem}`);
-    return explain(policy, { ...question, devices: scan.devices });
-  } catch (error) {
-    if (error instanceof ImageError) return refuse(error.message);
-    throw error;
   }
 }
 
-/** The file, and for an image by name where the service would find it, which rules can ask for. */
-function locate(image: string, policy: Policy): { path: string; location?: string } {
+/** A file to be asked about. */
+interface Located {
+  readonly path: string;
+  /** Where the service would find it, links resolved, which rules can ask for. */
+  readonly location?: string;
+  /** The same path as it is written, for an image by name. */
+  readonly installed?: string;
+}
+
+function locate(image: string, policy: Policy): Located {
   if (!image.startsWith('name:')) {
     if (parseDigest(image) !== undefined && !existsSync(image)) {
       throw new CommandError(
@@ -118,14 +143,16 @@ function locate(image: string, policy: Policy): { path: string; location?: strin
     throw new CommandError(`${image}: not the path of an image below a directory`);
   for (const directory of policy.imageDirectories) {
     const path = suffixes.map((suffix) => join(directory, name + suffix)).find((each) => existsSync(each));
-    if (path !== undefined) return { path, location: realpathSync(path) };
+    if (path !== undefined) return { path, location: realpathSync(path), installed: path };
   }
   throw new CommandError(`${image}: no image directory of the policy holds it`);
 }
 
-function signaturePaths(path: string, signatures: readonly string[]): readonly string[] {
-  if (signatures.length > 0) return signatures;
-  return existsSync(`${path}.sig`) ? [`${path}.sig`] : [];
+/** What the service is shown: FILE.sig beside a file unless others are named; that beside an installed image always. */
+function signaturePaths({ path, installed }: Located, signatures: readonly string[]): readonly string[] {
+  if (signatures.length > 0 && installed === undefined) return signatures;
+  const beside = `${installed ?? path}.sig`;
+  return existsSync(beside) ? [...signatures, beside] : signatures;
 }
 
 function publicKeys(policy: Policy): PublicKeys {
@@ -135,20 +162,20 @@ function publicKeys(policy: Policy): PublicKeys {
 type PublicKeys = Parameters<typeof verifySignatures>[2];
 
 /** Read only where a rule asks for versions: they are root's to read. */
-function newestVersions(state: string): Question['newestVersion'] {
+function newestVersions(state: string, notChecked: Set<string>): Question['newestVersion'] {
   let versions: ReturnType<typeof readVersions> | undefined;
   return (rule, name) => {
-    versions ??= readOrWarn(state);
+    versions ??= readIfAllowed(state, notChecked);
     return versions.find((entry) => entry.rule === rule && entry.name === name)?.version;
   };
 }
 
-function readOrWarn(state: string): ReturnType<typeof readVersions> {
+function readIfAllowed(state: string, notChecked: Set<string>): ReturnType<typeof readVersions> {
   try {
     return readVersions(state);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    warn(`protection against rollback is not checked: ${fileErrorReason(error) ?? error.message}`);
+    notChecked.add(`protection against rollback (${error.message})`);
     return [];
   }
 }

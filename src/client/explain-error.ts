@@ -10,15 +10,16 @@ const sentences: Readonly<Record<string, (parameters: Parameters) => string>> = 
   IncompatibleImage: (p) => text(p['reason']),
   DigestMismatch: (p) => `the image is ${text(p['found'])}, and ${text(p['expected'])} was demanded`,
   NotSigned: (p) =>
-    `${text(p['digest'])} has no signature, and no rule lets this caller mount it without one`,
+    reasonOf(p) ?? `${text(p['digest'])} has no signature, and no rule lets this caller mount it without one`,
   SignatureInvalid: (p) => text(p['reason']),
-  KeyNotTrusted: (p) => keyNotTrusted(list(p['keyIds'])),
-  Expired: (p) => `${text(p['what'])} ${validity(text(p['at']))}`,
+  KeyNotTrusted: (p) => reasonOf(p) ?? keyNotTrusted(list(p['keyIds'])),
+  Expired: (p) => reasonOf(p) ?? `${text(p['what'])} ${validity(text(p['at']))}`,
   RolledBack: (p) =>
+    reasonOf(p) ??
     `${text(p['name'])} is version ${text(p['version'])}, and version ${text(p['newest'])} was mounted here already`,
   DeniedByPolicy: (p) => text(p['reason']),
   ObjectsMissing: (p) => objectsMissing(p['count'], list(p['objects']), text(p['reason'])),
-  StoreNotFound: (p) => `the policy has no store ${text(p['name'])} that this request may use`,
+  StoreNotFound: (p) => reasonOf(p) ?? `the policy has no store ${text(p['name'])} that this request may use`,
   KernelUnsupported: (p) => `this kernel cannot do what was asked: ${text(p['feature'])}`,
   LimitExceeded: (p) => limitExceeded(text(p['limit']), text(p['value'])),
   TimedOut: (p) => `the request took longer than the ${text(p['milliseconds'])} ms that the service allows`,
@@ -46,6 +47,11 @@ function explainVarlinkError(error: VarlinkError): string {
   const sentence = Object.hasOwn(sentences, name) ? sentences[name] : undefined;
   // Errors that this version does not know are told as they came: the interface grows.
   return `${name}: ${sentence === undefined ? JSON.stringify(error.parameters) : sentence(error.parameters)}`;
+}
+
+/** The service's own sentence; services of before do not send it with every error. */
+function reasonOf({ reason }: Parameters): string | undefined {
+  return typeof reason === 'string' ? reason : undefined;
 }
 
 function messageOf(error: unknown): string {

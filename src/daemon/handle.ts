@@ -1,7 +1,8 @@
-import { DigestMismatch } from '../api/mount-delegation.ts';
+import { DigestMismatch, KernelUnsupported } from '../api/mount-delegation.ts';
 import { decide } from '../policy/decide.ts';
 import { attributes, type Attribute, type Policy } from '../policy/policy.ts';
 import type { Decision, Evidence, Question } from '../policy/question.ts';
+import { misfit } from '../policy/requirements.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import type { Adder } from './adder.ts';
 import type { EvidenceCache } from './evidence.ts';
@@ -166,11 +167,15 @@ async function judge(
     newestVersion: (rule, name) => stages.versions.newest(rule, name),
   };
   const allowed = allow(decide(policy, question), found);
-  if (allowed.constraints.devices) return { allowed, question };
+  const { fileSystem } = allowed.constraints;
+  if (fileSystem !== 'composefs' && fileSystem !== 'erofs') {
+    throw new KernelUnsupported({ feature: `images of type ${fileSystem}` });
+  }
   // Our own reader looks at the bytes only now that somebody has vouched for them; what it finds is decided by the same rules.
-  const { devices } = await image.scan();
-  const scanned = { ...question, devices };
-  return { allowed: devices ? allow(decide(policy, scanned), found) : allowed, question: scanned };
+  const contents = await image.scan();
+  const scanned = { ...question, contents };
+  const fits = misfit(contents, allowed.constraints) === undefined;
+  return { allowed: fits ? allowed : allow(decide(policy, scanned), found), question: scanned };
 }
 
 function allow(decision: Decision, found: Findings): Allowed {

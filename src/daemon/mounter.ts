@@ -8,6 +8,7 @@ import type { ImageScan } from '../composefs/scan.ts';
 import type { Features } from '../mount/features.ts';
 import { planMount, type PlanInput } from '../mount/plan.ts';
 import type { Constraints } from '../policy/question.ts';
+import { misfit } from '../policy/requirements.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { closeFd, OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
@@ -241,25 +242,15 @@ export class Mounter {
 
 type Input = Omit<PlanInput, 'imageFd' | 'stores'>;
 
-/** The filesystem to mount. Throws IncompatibleImage for an image that is another, or holds what is not let in. */
+/** The filesystem to mount. The decision has looked at the contents already; nothing is mounted that it did not see. */
 function checkContents(constraints: Constraints, scan: ImageScan): 'composefs' | 'erofs' {
   const { fileSystem } = constraints;
   if (fileSystem !== 'composefs' && fileSystem !== 'erofs') {
     throw new KernelUnsupported({ feature: `images of type ${fileSystem}` });
   }
-  if (scan.fileSystem !== fileSystem) {
-    const reason = `it is an image of ${scan.fileSystem}, and ${fileSystem} was asked for or stated`;
-    throw new IncompatibleImage({ reason });
-  }
-  if (scan.devices && !constraints.devices) {
-    throw new IncompatibleImage({ reason: `it holds a device node: ${scan.devicePath ?? 'without a path'}` });
-  }
-  if (scan.missingDigest && constraints.verity === 'require') {
-    throw new IncompatibleImage({
-      reason: 'files without a digest cannot be checked, and verity is "require"',
-    });
-  }
-  return fileSystem;
+  const which = misfit(scan, constraints);
+  if (which === undefined) return fileSystem;
+  throw new IncompatibleImage({ reason: `what the image holds does not go with the decision: ${which}` });
 }
 
 /** Whether the kernel will want fs-verity of every object: as in planMount, unless nothing is checked at all. */

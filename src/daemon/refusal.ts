@@ -32,25 +32,26 @@ export class Refused extends Error {
   }
 }
 
-/** The interface's error for a refusal by the policy. */
+/** The interface's error for a refusal by the policy; its reason is the refusal's one sentence. */
 export function refusalError(refusal: Refusal): VarlinkError {
+  const { message: reason } = refusal;
   switch (refusal.kind) {
     case 'NotSigned':
-      return new NotSigned(refusal.parameters);
+      return new NotSigned({ ...refusal.parameters, reason });
     case 'SignatureInvalid':
-      return new SignatureInvalid(refusal.parameters);
+      return new SignatureInvalid({ reason });
     case 'KeyNotTrusted':
-      return new KeyNotTrusted({ keyIds: [...refusal.parameters.keyIds] });
+      return new KeyNotTrusted({ keyIds: [...refusal.parameters.keyIds], reason });
     case 'Expired':
-      return new Expired(refusal.parameters);
+      return new Expired({ ...refusal.parameters, reason });
     case 'RolledBack':
-      return new RolledBack(refusal.parameters);
+      return new RolledBack({ ...refusal.parameters, reason });
     case 'DeniedByPolicy':
-      return new DeniedByPolicy(refusal.parameters);
+      return new DeniedByPolicy({ reason });
     case 'StoreNotFound':
-      return new StoreNotFound(refusal.parameters);
+      return new StoreNotFound({ ...refusal.parameters, reason });
     case 'IncompatibleImage':
-      return new IncompatibleImage(refusal.parameters);
+      return new IncompatibleImage({ reason });
   }
 }
 

@@ -19,7 +19,7 @@ export function checkAddObjects(asked: Case): Verdict {
   }
   if (fileSystem !== 'composefs') {
     const reason = `only composefs images have files in stores, and this one is ${fileSystem}`;
-    return failed(reason, { kind: 'IncompatibleImage', parameters: { reason } });
+    return failed(reason, { kind: 'IncompatibleImage' });
   }
   const target = addTarget(asked);
   if (target !== undefined) return held(`lets its callers add files to the store "${target.store.name}"`);

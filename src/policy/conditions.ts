@@ -9,6 +9,10 @@ import { countedKeys, denied, distinctKeys, failed, hasSigned, held, whyNotCount
 /** Key IDs named in one error; an image has rarely more signers than two. */
 const keyIdsMax = 64;
 
+/** What to do next about an image without a signature. */
+const howToSign =
+  'sign it (cfs-mountctl sign), and show the signature: FILE.sig beside the image, or the option signature=FILE';
+
 /** Rules for unsigned images are passed over unless they are asked for. */
 export function checkAsked({ rule, question }: Case): Verdict {
   if (!rule.unsigned) return held('needs no asking for');
@@ -67,7 +71,7 @@ export function checkFileSystem({ rule, question, candidate, fileSystem }: Case)
   const stated = candidate?.statement?.fileSystem;
   if (stated !== undefined && stated !== fileSystem) {
     const detail = `${question.fileSystem ?? fileSystem} was asked for, and the signature states ${stated}`;
-    return failed(detail, { kind: 'IncompatibleImage', parameters: { reason: detail } });
+    return failed(detail, { kind: 'IncompatibleImage' });
   }
   if (rule.fileSystems.includes(fileSystem)) return held(`takes ${fileSystem}`);
   return denied(`takes ${rule.fileSystems.join(', ')}, and this image is ${fileSystem}`);
@@ -106,13 +110,13 @@ export function checkSigners(asked: Case): Verdict {
       );
     }
     if (faults.length === 0) {
-      return failed('the image is not signed', {
+      const detail = `the image is not signed, or its signature was not shown; ${howToSign}`;
+      return failed(detail, {
         kind: 'NotSigned',
         parameters: { digest: question.digest },
       });
     }
-    const reason = faults.slice(0, 8).join('; ');
-    return failed(reason, { kind: 'SignatureInvalid', parameters: { reason } });
+    return failed(faults.slice(0, 8).join('; '), { kind: 'SignatureInvalid' });
   }
   const counted = countedKeys(asked);
   const distinct = distinctKeys(counted);
@@ -142,6 +146,7 @@ function describeShortage({ policy, rule, question, candidate }: Case, distinct:
   const faults = question.verification.faults.slice(0, 8).map((fault) => `; ${fault}`);
   return (
     `${distinct} of the ${rule.threshold} signatures needed, by ${[...signedBy].map((id) => `"${id}"`).join(', ')}; ` +
-    `the image is signed by ${signers.slice(0, keyIdsMax).join(', ')}${faults.join('')}`
+    `the image is signed by ${signers.slice(0, keyIdsMax).join(', ')}${faults.join('')}; ` +
+    'have it signed by keys that the rule names, or let the administrator add who signed it to signed-by'
   );
 }

@@ -31,7 +31,7 @@ function refuseRevoked(policy: Policy, question: Question): Refusal | undefined 
 }
 
 function denyWithoutRule(reason: string): Refusal {
-  return { kind: 'DeniedByPolicy', parameters: { reason }, rule: undefined, message: reason };
+  return { kind: 'DeniedByPolicy', rule: undefined, message: reason };
 }
 
 /** The decision of the rule that decides, or that got furthest. */
@@ -48,8 +48,7 @@ function conclude(walk: Walk): Decision {
   }
   const { detail, reason } = last.verdict;
   const message = inRule(rule, `${last.name}: ${detail}`);
-  const refusal: RefusalReason =
-    reason === 'denied' ? { kind: 'DeniedByPolicy', parameters: { reason: message } } : reason;
+  const refusal: RefusalReason = reason === 'denied' ? { kind: 'DeniedByPolicy' } : reason;
   return { outcome: 'deny', refusal: { ...refusal, rule: rule.name, message } };
 }
 

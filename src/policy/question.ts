@@ -13,6 +13,16 @@ export interface CallerIdentity {
   readonly gids: readonly number[];
 }
 
+/** What our own reader found in the verified bytes of an image. */
+export interface ImageContents {
+  readonly fileSystem: FileSystem;
+  readonly devices: boolean;
+  /** The first device node, where it has a path. */
+  readonly devicePath?: string | undefined;
+  /** Whether files have no digest by which fs-verity could check them. */
+  readonly missingDigest: boolean;
+}
+
 /** What is asked of a policy: may this caller mount this image in this way, or add its files to a store? */
 export interface Question {
   readonly caller: CallerIdentity;
@@ -37,8 +47,8 @@ export interface Question {
    * the first one that the rule lets it add to. Stores and verity of a mount are not asked about then.
    */
   readonly addTo?: { readonly store: string | undefined } | undefined;
-  /** Whether the image holds device nodes; undefined before it was scanned. */
-  readonly devices?: boolean | undefined;
+  /** What the image holds; undefined before it was scanned. */
+  readonly contents?: ImageContents | undefined;
   readonly now: Date;
   /** The newest version mounted here under the rule and signed name, or undefined if none was. */
   newestVersion(rule: string, name: string): number | undefined;
@@ -82,21 +92,22 @@ export interface Constraints {
   readonly rollback: { readonly rule: string; readonly name: string; readonly version: number } | undefined;
 }
 
-/** Why a request is refused: the interface's error of that kind with its parameters. */
+/** Why a request is refused: the interface's error of that kind, with its parameters beside the reason. */
 export type RefusalReason =
   | { readonly kind: 'NotSigned'; readonly parameters: { readonly digest: string } }
-  | { readonly kind: 'SignatureInvalid'; readonly parameters: { readonly reason: string } }
+  | { readonly kind: 'SignatureInvalid' }
   | { readonly kind: 'KeyNotTrusted'; readonly parameters: { readonly keyIds: readonly string[] } }
   | { readonly kind: 'Expired'; readonly parameters: { readonly what: string; readonly at: string } }
   | {
       readonly kind: 'RolledBack';
       readonly parameters: { readonly name: string; readonly version: number; readonly newest: number };
     }
-  | { readonly kind: 'DeniedByPolicy'; readonly parameters: { readonly reason: string } }
+  | { readonly kind: 'DeniedByPolicy' }
   | { readonly kind: 'StoreNotFound'; readonly parameters: { readonly name: string } }
-  | { readonly kind: 'IncompatibleImage'; readonly parameters: { readonly reason: string } };
+  | { readonly kind: 'IncompatibleImage' };
 
-/** A refusal: the reason, the rule that it comes from (undefined where none was reached), and a sentence for people. */
+/** A refusal: the reason, the rule that it comes from (undefined where none was reached), and the one sentence that says so
+ * everywhere: in the error, the audit line, `verify` and `explain`. */
 export type Refusal = RefusalReason & { readonly rule: string | undefined; readonly message: string };
 
 /** The answer. */

@@ -1,8 +1,9 @@
 import { formatTime } from '../trust/time.ts';
 import type { PolicyStore, VerityLevel } from './policy.ts';
 import { verityLevels } from './policy.ts';
+import type { Constraints, ImageContents } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
-import { countedKeys, denied, distinctKeys, failed, held, inRule, invalidAt, validKeys } from './verdict.ts';
+import { countedKeys, denied, distinctKeys, failed, held, invalidAt, validKeys } from './verdict.ts';
 
 // What an image has to meet once a rule decides. What fails here refuses, and no later rule is asked.
 
@@ -78,8 +79,8 @@ export function checkStores({ policy, rule, question, fileSystem }: Case): Verdi
   }
   if (fileSystem !== 'composefs') {
     if (asked.length === 0 && !question.clientStores) return held(`${fileSystem} images use no stores`);
-    const reason = `stores are for composefs images, and this one is ${fileSystem}`;
-    return failed(reason, { kind: 'IncompatibleImage', parameters: { reason } });
+    const detail = `stores are for composefs images, and this one is ${fileSystem}`;
+    return failed(detail, { kind: 'IncompatibleImage' });
   }
   const foreign = asked.find((name) => !rule.stores.includes(name));
   if (foreign !== undefined) return denied(`does not let its images use the store "${foreign}"`);
@@ -114,14 +115,39 @@ export function checkVerity(asked: Case): Verdict {
       `demands verity = "require", and ${store}; verity = "if-present" in the rule would let it be used`,
     );
   }
-  return denied(`verity was asked for as require, and ${store}; asking for ifPresent would let it be used`);
+  return denied(
+    `verity was asked for as require (verity_check=2), and ${store}; without that, or with verity_check=1, it would be used`,
+  );
 }
 
-/** devices. Nothing is known of them before the image was scanned: then this is asked again. */
-export function checkDevices({ rule, question }: Case): Verdict {
-  if (rule.devices) return held('lets images hold device nodes');
-  if (question.devices !== true)
-    return held(question.devices === false ? 'no device nodes' : 'not scanned yet');
-  const detail = 'the image holds device nodes, and the rule does not let them in (devices)';
-  return failed(detail, { kind: 'IncompatibleImage', parameters: { reason: inRule(rule, detail) } });
+/** What of an image does not go with how it would be mounted; undefined where all does. */
+export function misfit(
+  contents: ImageContents,
+  mounted: Pick<Constraints, 'fileSystem' | 'devices' | 'verity'>,
+): 'file system' | 'devices' | 'digests' | undefined {
+  if (contents.fileSystem !== mounted.fileSystem) return 'file system';
+  if (contents.devices && !mounted.devices) return 'devices';
+  return contents.missingDigest && mounted.verity === 'require' ? 'digests' : undefined;
+}
+
+/**
+ * What was found in the image: its filesystem, devices, and whether its files can be checked. Nothing is known of that before
+ * the image was scanned: then this is asked again.
+ */
+export function checkContents(asked: Case): Verdict {
+  const { rule, question, candidate, fileSystem } = asked;
+  const { contents } = question;
+  if (contents === undefined) return held('not scanned yet');
+  const which = misfit(contents, { fileSystem, devices: rule.devices, verity: effectiveVerity(asked) });
+  if (which === undefined) return held('what it holds is what the rule takes');
+  const found = contents.fileSystem;
+  const details = {
+    'file system':
+      question.fileSystem === undefined && candidate?.statement === undefined
+        ? `the image is ${found}, and ${fileSystem} is taken where nobody says: ask for it (mount -o type=${found}, verify --file-system ${found})`
+        : `the image is ${found}, and ${fileSystem} was asked for or stated`,
+    devices: `the image holds device nodes (${contents.devicePath ?? 'without a path'}), and the rule does not let them in (devices)`,
+    digests: 'the image holds files without a digest, which cannot be checked, and verity is "require"',
+  };
+  return failed(details[which], { kind: 'IncompatibleImage' });
 }

@@ -9,7 +9,7 @@ import {
 } from './conditions.ts';
 import type { Policy, Rule } from './policy.ts';
 import type { Question } from './question.ts';
-import { checkDevices, checkStores, checkValidity, checkVerity, checkVersion } from './requirements.ts';
+import { checkContents, checkStores, checkValidity, checkVerity, checkVersion } from './requirements.ts';
 import type { Candidate, Case, Verdict } from './verdict.ts';
 
 /** What is asked of a rule, in this order. Up to and including `signers` a failure passes on to the next rule. */
@@ -24,7 +24,7 @@ export type CheckName =
   | 'version'
   | 'stores'
   | 'verity'
-  | 'devices'
+  | 'contents'
   | 'add-objects';
 
 interface Check {
@@ -46,14 +46,14 @@ const requirements: readonly Check[] = [
   { name: 'version', check: checkVersion },
   { name: 'stores', check: checkStores },
   { name: 'verity', check: checkVerity },
-  { name: 'devices', check: checkDevices },
+  { name: 'contents', check: checkContents },
 ];
 
 /** What has to hold instead where files are to be added: nothing is mounted, so that stores and levels do not matter. */
 const addingRequirements: readonly Check[] = [
   { name: 'validity', check: checkValidity },
   { name: 'version', check: checkVersion },
-  { name: 'devices', check: checkDevices },
+  { name: 'contents', check: checkContents },
   { name: 'add-objects', check: checkAddObjects },
 ];
 

@@ -149,10 +149,14 @@ function anyQuestion(random: Random, policy: Policy): Question {
     verity: random.pick([undefined, 'never', 'ifPresent', 'require']),
     stores: random.pick([undefined, [], ['system'], ['none']]),
     clientStores: random.below(4) === 0,
-    devices: random.pick([undefined, false, true]),
+    contents: random.pick([undefined, contents(false), contents(true)]),
     now: new Date(random.pick(['2025-06-01T00:00:00Z', '2026-06-01T00:00:00Z', '2030-01-01T00:00:00Z'])),
     newestVersion: () => newest,
   };
+}
+
+function contents(odd: boolean): Question['contents'] {
+  return { fileSystem: odd ? 'erofs' : 'composefs', devices: odd, missingDigest: odd };
 }
 
 test('patterns match what the same regular expression does', () => {

@@ -98,8 +98,9 @@ function show(directory: string | undefined, options: { policy?: string; json?: 
 
 function explainImage(image: string, options: QuestionOptions): void {
   const explanation = decideOffline(offlineQuestion(image, options));
-  if (options.json === true)
-    printJson({ decision: decisionJson(explanation.decision), rules: explanation.rules });
-  else formatExplanation(explanation).forEach(print);
+  if (options.json === true) {
+    const { decision, notChecked, rules } = explanation;
+    printJson({ decision: decisionJson(decision, notChecked), rules });
+  } else formatExplanation(explanation).forEach(print);
   if (explanation.decision.outcome === 'deny') process.exitCode = 1;
 }

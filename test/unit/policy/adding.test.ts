@@ -69,10 +69,11 @@ describe('add-objects', () => {
     expect(decide(policy, questionOf(policy, [expired], { addTo }))).toMatchObject({
       refusal: { kind: 'Expired' },
     });
-    expect(ask(rule('r', adding), 'a', { devices: true })).toEqual([
-      'IncompatibleImage',
-      expect.stringContaining('device nodes'),
-    ]);
+    expect(
+      ask(rule('r', adding), 'a', {
+        contents: { fileSystem: 'composefs', devices: true, missingDigest: false },
+      }),
+    ).toEqual(['IncompatibleImage', expect.stringContaining('device nodes')]);
     const old = signatureFile({ version: 1 }, key.key);
     const kept = policyOf(base + rule('r', `${adding}rollback-protection = true`));
     const question = questionOf(kept, [old], { addTo, newestVersion: () => 2 });
@@ -109,7 +110,7 @@ describe('add-objects', () => {
       ['signers', true],
       ['validity', true],
       ['version', true],
-      ['devices', true],
+      ['contents', true],
       ['add-objects', false],
     ]);
   });

@@ -35,7 +35,7 @@ describe('explain', () => {
     const lines = formatExplanation(explain(policy, questionOf(policy, [])));
     expect(lines).toContain('rule "bob" (50-test.toml:5): passed over');
     expect(lines).toContain('  no   caller: is not for user 1000');
-    expect(lines.at(-1)).toBe('refused: NotSigned: rule "old": signers: the image is not signed');
+    expect(lines.at(-1)).toMatch(/^refused: NotSigned: rule "old": signers: the image is not signed/);
   });
 
   test('asks no rule about a revoked image', () => {
