@@ -30,6 +30,8 @@ export interface Features {
   readonly createExclusive: boolean;
   /** Mounts can be locked against their receiver: user and mount namespaces can be made, and propagate (5.12). */
   readonly lockedMounts: boolean;
+  /** A locked mount that is attached nowhere can be cloned, and the clone is as locked (6.15). */
+  readonly lockedClones: boolean;
 }
 
 /** No feature at all: what a probe starts from. */
@@ -46,4 +48,5 @@ export const noFeatures: Features = {
   fsVerity: false,
   createExclusive: false,
   lockedMounts: false,
+  lockedClones: false,
 };

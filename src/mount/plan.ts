@@ -36,6 +36,8 @@ export type Step =
       readonly named?: NamedRef;
     }
   | { readonly step: 'fsmount'; readonly context: string; readonly attributes: number; readonly into: string }
+  /** A detached clone of a detached mount. */
+  | { readonly step: 'clone'; readonly mount: number; readonly into: string }
   | { readonly step: 'idmap'; readonly mount: string; readonly userNamespaceFd: number }
   | { readonly step: 'attach'; readonly mount: string; readonly into: string }
   | { readonly step: 'lock'; readonly mount: string; readonly into: string };
@@ -71,6 +73,11 @@ export interface PlanInput {
   readonly userNamespaceFd?: number;
   /** Whether the result is passed through the stage, which locks its attributes against a receiver. */
   readonly lock: boolean;
+  /**
+   * The layer that planLayer made of this image before, a detached mount: the overlay is laid over it instead of over
+   * another superblock of the image. For composefs, with overlayDetachedLayers.
+   */
+  readonly layerFd?: number;
 }
 
 /** What was demanded is beyond this kernel. `remedy` says what would work, where something would. */
@@ -88,12 +95,23 @@ export class KernelUnsupportedError extends Error {
 
 /** The steps that mount `input` on a kernel with `features`. Throws KernelUnsupportedError; never weakens anything. */
 export function planMount(input: PlanInput, features: Features): Plan {
-  const image = imageSteps(input, features);
+  const image = input.layerFd === undefined ? imageSteps(input, features) : layerClone(input.layerFd);
+  const mapped = idMapSteps(input, features);
   const top = input.fileSystem === 'composefs' ? overlaySteps(input, features) : [];
   const mount = input.fileSystem === 'composefs' ? 'overlay' : 'image';
-  if (!input.lock) return { steps: [...image, ...top], result: mount };
+  const steps = [...image, ...mapped, ...top];
+  if (!input.lock) return { steps, result: mount };
   demand(features.lockedMounts, 'locking mount attributes (user namespaces)');
-  return { steps: [...image, ...top, { step: 'lock', mount, into: 'locked' }], result: 'locked' };
+  return { steps: [...steps, { step: 'lock', mount, into: 'locked' }], result: 'locked' };
+}
+
+/** The steps that mount the EROFS layer of a composefs image alone, showing the image's own IDs: for `layerFd`. */
+export function planLayer(input: PlanInput, features: Features): Plan {
+  return { steps: imageSteps(input, features), result: 'image' };
+}
+
+function layerClone(mount: number): Step[] {
+  return [{ step: 'clone', mount, into: 'image' }];
 }
 
 function demand(available: boolean, feature: string, remedy?: string): void {
@@ -120,7 +138,7 @@ function imageSteps(input: PlanInput, features: Features): Step[] {
   const loop = byLoop(input, features);
   const value: Ref = loop ? { slot: 'loop' } : { fd: input.imageFd };
   const create = { step: 'create', context: 'erofs', exclusive: features.createExclusive } as const;
-  const steps: Step[] = [
+  return [
     ...(loop ? [{ step: 'loop', file: input.imageFd, into: 'loop' } as const] : []),
     { step: 'fsopen', fileSystem: 'erofs', into: 'erofs' },
     // A device that is read-only is opened for writing, which fails, unless this is said.
@@ -139,12 +157,13 @@ function imageSteps(input: PlanInput, features: Features): Step[] {
       into: 'image',
     },
   ];
-  // The merged overlay cannot be ID-mapped (EINVAL); its detached layer can, and the overlay shows the mapped owners.
-  if (input.userNamespaceFd !== undefined) {
-    demand(features.idmappedErofs, 'ID-mapped EROFS mounts', 'idMap none would work');
-    steps.push({ step: 'idmap', mount: 'image', userNamespaceFd: input.userNamespaceFd });
-  }
-  return steps;
+}
+
+// The merged overlay cannot be ID-mapped (EINVAL); its detached layer can, and the overlay shows the mapped owners.
+function idMapSteps({ userNamespaceFd }: PlanInput, features: Features): Step[] {
+  if (userNamespaceFd === undefined) return [];
+  demand(features.idmappedErofs, 'ID-mapped EROFS mounts', 'idMap none would work');
+  return [{ step: 'idmap', mount: 'image', userNamespaceFd }];
 }
 
 function overlaySteps(input: PlanInput, features: Features): Step[] {

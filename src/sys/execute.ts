@@ -22,6 +22,7 @@ export interface Kernel {
   /** Runs `create` while `name` leads to `fd`, looked up in the thread's working directory. */
   named({ name, fd }: Named, create: () => void): void;
   fsmount(context: number, attributes: number): OwnedFd;
+  cloneTree(mount: number): OwnedFd;
   mountSetattr(mount: number, change: calls.AttributeChange): void;
   /** A loop device that shows `file`; it is freed with its last user. */
   attachLoop(file: number): OwnedFd;
@@ -40,6 +41,7 @@ const {
   fsconfigCreate,
   fsconfigCreateExclusive,
   fsmount,
+  cloneTree,
   mountSetattr,
 } = calls;
 
@@ -53,6 +55,7 @@ export function linuxKernel(stage: Stage): Kernel {
     fsconfigCreate,
     fsconfigCreateExclusive,
     fsmount,
+    cloneTree,
     mountSetattr,
     attachLoop,
     named: ({ name, fd }, create) => {
@@ -182,6 +185,9 @@ function perform(step: Step, made: Made, kernel: Kernel): void {
       return;
     case 'fsmount':
       made.putMount(step.into, kernel.fsmount(context(step.context), step.attributes));
+      return;
+    case 'clone':
+      made.putMount(step.into, kernel.cloneTree(step.mount));
       return;
     case 'idmap':
       kernel.mountSetattr(context(step.mount), { userNamespaceFd: step.userNamespaceFd });

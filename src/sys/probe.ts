@@ -71,7 +71,15 @@ export function probeFeatures(input: ProbeInput): Features {
         trialContext('tmpfs', calls.fsconfigCreateExclusive);
       }),
       lockedMounts: works(() => {
-        lockAndTryToClear(stage);
+        using mount = mountTmpfs(NODEV);
+        using locked = stage.lock(mount);
+        demandLocked(locked);
+      }),
+      lockedClones: works(() => {
+        using mount = mountTmpfs(NODEV);
+        using locked = stage.lock(mount);
+        using clone = stage.clone(locked.number);
+        demandLocked(clone);
       }),
     };
     const dataOnly = {
@@ -195,11 +203,10 @@ function sealByVerity(input: ProbeInput): void {
   if (!enableVerity(readable.number)) throw new TrialFailed();
 }
 
-function lockAndTryToClear(stage: Stage): void {
-  using mount = mountTmpfs(NODEV);
-  using locked = stage.lock(mount);
+// nodev is on it, and stays on it.
+function demandLocked(mount: OwnedFd): void {
   try {
-    calls.mountSetattr(locked.number, { clear: NODEV });
+    calls.mountSetattr(mount.number, { clear: NODEV });
   } catch (error) {
     if (isSyscallError(error, 'EPERM')) return;
     throw error;

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { digestFromBytes } from '../../../src/base/digest.ts';
 import { noFeatures } from '../../../src/mount/features.ts';
 import type { Features } from '../../../src/mount/features.ts';
-import { KernelUnsupportedError, planMount } from '../../../src/mount/plan.ts';
+import { KernelUnsupportedError, planLayer, planMount } from '../../../src/mount/plan.ts';
 import type { Plan, PlanInput } from '../../../src/mount/plan.ts';
 
 const all: Features = {
@@ -19,6 +19,7 @@ const all: Features = {
   fsVerity: true,
   createExclusive: true,
   lockedMounts: true,
+  lockedClones: true,
 };
 const digest = digestFromBytes(new Uint8Array(32));
 const composefs: PlanInput = {
@@ -70,6 +71,20 @@ describe('planMount', () => {
       { step: 'lock', mount: 'overlay', into: 'locked' },
     ]);
     expect(plan.result).toBe('locked');
+  });
+
+  test('composefs over a layer from before makes no superblock of the image, and maps IDs on a clone', () => {
+    const plan = planMount({ ...composefs, layerFd: 12, userNamespaceFd: 13 }, all);
+    expect(plan.steps.slice(0, 3)).toEqual([
+      { step: 'clone', mount: 12, into: 'image' },
+      { step: 'idmap', mount: 'image', userNamespaceFd: 13 },
+      { step: 'fsopen', fileSystem: 'overlay', into: 'context' },
+    ]);
+    expect(plan.steps.slice(2)).toEqual(planMount(composefs, all).steps.slice(4));
+    expect(planLayer({ ...composefs, userNamespaceFd: 13 }, all)).toEqual({
+      steps: planMount(composefs, all).steps.slice(0, 4),
+      result: 'image',
+    });
   });
 
   test('without stores, an empty layer stands in for them', () => {

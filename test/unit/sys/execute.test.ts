@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { digestFromBytes } from '../../../src/base/digest.ts';
 import type { Features } from '../../../src/mount/features.ts';
-import { planMount } from '../../../src/mount/plan.ts';
+import { planLayer, planMount } from '../../../src/mount/plan.ts';
 import type { Plan, PlanInput } from '../../../src/mount/plan.ts';
 import { SyscallError } from '../../../src/sys/errno.ts';
 import { execute } from '../../../src/sys/execute.ts';
@@ -88,6 +88,12 @@ class FakeKernel implements Kernel {
     return this.#made();
   }
 
+  cloneTree(mount: number): OwnedFd {
+    if (mount >= 100) this.#uses(mount);
+    this.#call('open_tree');
+    return this.#made();
+  }
+
   mountSetattr(mount: number): void {
     this.#uses(mount);
     this.#call('mount_setattr');
@@ -125,6 +131,7 @@ const features: Features = {
   fsVerity: true,
   createExclusive: true,
   lockedMounts: true,
+  lockedClones: true,
 };
 const composefs: PlanInput = {
   fileSystem: 'composefs',
@@ -143,6 +150,8 @@ const composefs: PlanInput = {
 const plans: [string, Plan][] = [
   ['composefs', planMount(composefs, features)],
   ['composefs without stores', planMount({ ...composefs, stores: [] }, features)],
+  ['composefs over a layer from before', planMount({ ...composefs, layerFd: 14 }, features)],
+  ['the layer of composefs', planLayer(composefs, features)],
   ['composefs with layers by path', planMount(composefs, { ...features, overlayDetachedLayers: false })],
   [
     'composefs with layers by path and without stores',
