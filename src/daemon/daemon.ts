@@ -1,4 +1,5 @@
 import { exitNow } from '../sys/exit.ts';
+import { OwnedFd } from '../sys/fd.ts';
 import { raiseOpenFilesLimit } from '../sys/limits.ts';
 import { openLog, type Log, type LogLevel } from './audit.ts';
 import { Connections } from './connections.ts';
@@ -52,7 +53,7 @@ export function startDaemon(options: DaemonOptions): void {
     buffered: new Shares('bufferedBytesPerUser', 'bufferedBytes'),
     closing: workshop.closing,
     discard: (mount) => {
-      workshop.mounter.discard(mount);
+      workshop.sweeper.discard(new OwnedFd(mount));
     },
     log,
     generation: () => policies.generation,

@@ -37,10 +37,36 @@ export interface MountRecord {
   readonly evidence: Evidence;
 }
 
-/** A superblock that lives, whose it is, and why it was let out. */
-export interface LiveMount {
+/** Records of one superblock beyond these are forgotten, the oldest first: each holds what signatures have proved. */
+const recordsMax = 256;
+
+/** A superblock that lives, whose share it takes, and why its mounts were let out. */
+export class LiveMount {
   readonly owner: Owner;
-  readonly record: MountRecord | undefined;
+  readonly #records = new Map<string, MountRecord>();
+  #latest: MountRecord | undefined;
+
+  constructor(owner: Owner) {
+    this.owner = owner;
+  }
+
+  /** One of its mounts was handed out. The same caller under the same rule is on record once. */
+  add(record: MountRecord): void {
+    const { question, evidence } = record;
+    const before = this.#latest;
+    this.#latest = record;
+    // Most often it is the connection that asked last.
+    if (before?.question.caller === question.caller && before.evidence.rule === evidence.rule) return;
+    const { uid, root, gids } = question.caller;
+    this.#records.set([uid, root, gids.join(), question.location, evidence.rule].join('\n'), record);
+    const [oldest] = this.#records.keys();
+    if (this.#records.size > recordsMax && oldest !== undefined) this.#records.delete(oldest);
+  }
+
+  /** Why its mounts were let out, as far as is known. */
+  get records(): readonly MountRecord[] {
+    return [...this.#records.values()];
+  }
 }
 
 /**
@@ -53,28 +79,44 @@ export class Handouts {
   readonly #superblocks = new Shares('superblocksPerUser', 'superblocks');
   readonly #copied = new Shares('copiedBytesPerUser', 'copiedBytes');
   readonly #live = new Set<LiveMount>();
+  /** Gives up what is kept at the expense of a user, or of everybody, where a share is spent. */
+  #makeRoom: (user: number | undefined) => void = () => undefined;
   /** Opened with the first mount. */
   #watches: UnmountWatches | undefined;
 
   /** Takes a share for a mount that is to be made. Throws LimitExceeded. Give it back by `cancel`, or to `watch`. */
   reserve(owner: Owner): Reservation {
-    let met = this.#superblocks.take(owner, 1);
-    if (met !== undefined) {
-      // What has gone since the event loop's last look is no reason to refuse.
-      this.#watches?.drain();
-      met = this.#superblocks.take(owner, 1);
-    }
-    if (met !== undefined) throw new LimitExceeded({ ...met });
+    this.#take(this.#superblocks, owner, 1);
     return { owner };
+  }
+
+  /** `makeRoom` is called before somebody is refused; no user stands for all of them. */
+  onShort(makeRoom: (user: number | undefined) => void): void {
+    this.#makeRoom = makeRoom;
   }
 
   /** Takes `bytes` for a copy that is to be made. Throws LimitExceeded. The caller is the first holder. */
   reserveCopy(owner: Owner, bytes: number): CopyShare {
-    const met = this.#copied.take(owner, bytes);
-    if (met !== undefined) throw new LimitExceeded({ ...met });
+    this.#take(this.#copied, owner, bytes);
     return new CopyShare(() => {
       this.#copied.give(owner, bytes);
     });
+  }
+
+  #take(shares: Shares, owner: Owner, count: number): void {
+    let met = shares.take(owner, count);
+    if (met !== undefined) {
+      // What has gone since the event loop's last look, or is kept without need, is no reason to refuse.
+      this.#makeRoom(met.limit.endsWith('PerUser') ? owner.user : undefined);
+      this.drain();
+      met = shares.take(owner, count);
+    }
+    if (met !== undefined) throw new LimitExceeded({ ...met });
+  }
+
+  /** Takes note of what has gone by now. */
+  drain(): void {
+    this.#watches?.drain();
   }
 
   /** The mount was not made after all. */
@@ -83,15 +125,16 @@ export class Handouts {
   }
 
   /**
-   * The mount was made: the share stays taken, `copy` held, and `record` listed until the superblock of `mountFd` is
+   * The mount was made: the share stays taken, `copy` held, and the answer listed until the superblock of `mountFd` is
    * gone. Throws LimitExceeded where the kernel has no more watches; then the share is given back.
    */
   watch(
     mountFd: number,
     reservation: Reservation,
     kept: { readonly copy: CopyShare | undefined; readonly record: MountRecord | undefined },
-  ): void {
-    const live: LiveMount = { owner: reservation.owner, record: kept.record };
+  ): LiveMount {
+    const live = new LiveMount(reservation.owner);
+    if (kept.record !== undefined) live.add(kept.record);
     try {
       this.#watches ??= new UnmountWatches();
       this.#watches.add(mountFd, () => {
@@ -108,6 +151,7 @@ export class Handouts {
     }
     kept.copy?.hold();
     this.#live.add(live);
+    return live;
   }
 
   /** What is in use now, as far as known: nothing that was handed out before this process began. */

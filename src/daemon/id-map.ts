@@ -1,15 +1,23 @@
+import { createHash } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { BadFileDescriptor } from '../api/mount-delegation.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { openFile } from '../sys/file.ts';
 import { descriptorPath } from '../sys/path.ts';
-import { isWithinUserNamespace, ownerOfUserNamespace, sameNamespace } from '../sys/user-namespace.ts';
+import {
+  idMappingsOf,
+  isWithinUserNamespace,
+  ownerOfUserNamespace,
+  sameNamespace,
+} from '../sys/user-namespace.ts';
 import type { IdMapRequest } from './request.ts';
 
 /** What must be known of the caller to tell which user namespaces it may name. */
 export interface IdMapCaller {
   readonly caller: { readonly uid: number; readonly root: boolean };
   readonly initialNamespace: boolean;
+  readonly pid: number;
+  readonly pidfd: OwnedFd;
   readonly userNamespace: OwnedFd;
 }
 
@@ -28,6 +36,31 @@ export function resolveIdMap(request: IdMapRequest, peer: IdMapCaller): number |
       checkUserNamespace(request.fd, request.field, peer);
       return request.fd;
   }
+}
+
+/** What was read of callers, as long as they are connected. */
+const known = new WeakMap<OwnedFd, string>();
+
+/**
+ * What the ID mapping that is asked for holds, as a short text: mappings with the same contents have the same one.
+ * Undefined where it cannot be told: of a namespace only the processes in it show it, and of those the caller is known.
+ */
+export function idMapContents(request: IdMapRequest, peer: IdMapCaller): string | undefined {
+  if (resolvesToNone(request, peer)) return 'none';
+  if (request.kind === 'userNamespace' && !sameNamespace(request.fd, peer.userNamespace.number)) {
+    return undefined;
+  }
+  const read = known.get(peer.userNamespace);
+  if (read !== undefined) return read;
+  const mappings = idMappingsOf(peer.pidfd.number, peer.pid, peer.userNamespace.number);
+  if (mappings === undefined) return undefined;
+  const contents = createHash('sha256').update(mappings).digest('base64');
+  known.set(peer.userNamespace, contents);
+  return contents;
+}
+
+function resolvesToNone(request: IdMapRequest, peer: IdMapCaller): boolean {
+  return request.kind === 'none' || (request.kind === 'caller' && peer.initialNamespace);
 }
 
 function checkUserNamespace(fd: number, field: string, peer: IdMapCaller): void {

@@ -16,6 +16,8 @@ export interface TakenImage extends Disposable {
   readonly digest: Digest;
   /** Where it is installed, links resolved; undefined for an image that came as a descriptor. */
   readonly location?: string;
+  /** The installed file that it is; undefined for an image that came as a descriptor. */
+  readonly installed: Pick<InstalledImage, 'identity' | 'location'> | undefined;
   /** The signature that lies beside an installed image. */
   readonly signatureFile?: Uint8Array;
   readonly kind: 'installed' | 'memfd' | 'verity';
@@ -167,6 +169,7 @@ export class Images {
       digest,
       fd,
       copy,
+      installed,
       ...(installed === undefined ? {} : { location: installed.location }),
       ...(installed?.signatureFile === undefined ? {} : { signatureFile: installed.signatureFile }),
       scan: () => this.#options.contents.get(digest) ?? this.#scan(taken, peer),

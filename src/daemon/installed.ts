@@ -13,6 +13,8 @@ import { statedDigest } from './stated-digest.ts';
 /** An image that the daemon opened itself, in use until `release`. */
 export interface InstalledImage {
   readonly digest: Digest;
+  /** Which file it is, and which state of it (identityOf in installed-files.ts). */
+  readonly identity: string;
   /** Read-only, with a read lease: nobody has the file open for writing. Borrowed until `release`. */
   readonly fd: number;
   readonly bytes: number;
@@ -130,6 +132,7 @@ export class Installed {
     let used = true;
     return {
       digest: kept.digest,
+      identity: kept.identity,
       fd: kept.file.number,
       bytes: kept.bytes,
       location: opened.location,

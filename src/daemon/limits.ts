@@ -52,7 +52,10 @@ export type LimitName =
   | 'addedBytes'
   | 'addedMilliseconds'
   | 'missingListed'
-  | 'missingSearched';
+  | 'missingSearched'
+  | 'mountsKept'
+  | 'mountsKeptPerUser'
+  | 'keptMilliseconds';
 
 /**
  * Every size, count and time that a peer can choose, each with its reason. Describe tells the values, and
@@ -167,6 +170,18 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
     why: 'The names of the objects of an image can take many megabytes.',
   },
   evidenceKept: { value: 4096, why: 'Verifications remembered for a policy; each is a kilobyte or two.' },
+  mountsKept: {
+    value: 512,
+    why: 'Mounts of verified images that are cloned for the next request; each pins a superblock and its inodes.',
+  },
+  mountsKeptPerUser: {
+    value: 64,
+    why: 'An eighth of all: a user with many images does not push out those of others.',
+  },
+  keptMilliseconds: {
+    value: 60_000,
+    why: 'A kept mount that nobody asked for in the meantime goes: what it shows takes memory.',
+  },
   objectsListed: {
     value: 64,
     why: 'The contract of the interface: how many missing objects an error lists.',

@@ -1,5 +1,5 @@
 import type { Features } from '../mount/features.ts';
-import { planMount, type PlanInput } from '../mount/plan.ts';
+import { planLayer, planMount, type Plan, type PlanInput } from '../mount/plan.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { mountOnStage } from '../sys/execute.ts';
 import type { OwnedFd } from '../sys/fd.ts';
@@ -11,11 +11,25 @@ import type { Stage } from '../sys/stage.ts';
  * SyscallError.
  */
 export function mountImage(input: PlanInput, features: Features, stage: Stage): OwnedFd {
-  const plan = planMount(input, features);
+  return byFileOrLoop(planMount, input, features, stage);
+}
+
+/** As mountImage, but the EROFS layer of a composefs image alone, as `layerFd` of an input is to be. */
+export function mountLayer(input: PlanInput, features: Features, stage: Stage): OwnedFd {
+  return byFileOrLoop(planLayer, input, features, stage);
+}
+
+function byFileOrLoop(
+  planned: (input: PlanInput, features: Features) => Plan,
+  input: PlanInput,
+  features: Features,
+  stage: Stage,
+): OwnedFd {
+  const plan = planned(input, features);
   try {
     return mountOnStage(plan, stage);
   } catch (error) {
     if (!features.loopDevices || !isSyscallError(error, 'ENOTBLK')) throw error;
-    return mountOnStage(planMount(input, { ...features, erofsFromFile: false }), stage);
+    return mountOnStage(planned(input, { ...features, erofsFromFile: false }), stage);
   }
 }

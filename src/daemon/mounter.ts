@@ -14,15 +14,17 @@ import { closeFd, OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
 import type { Owner } from './owner.ts';
 import type { Contents } from './contents.ts';
-import type { Handouts, MountRecord, Reservation } from './handouts.ts';
+import type { Handouts, LiveMount, MountRecord, Reservation } from './handouts.ts';
 import { resolveIdMap, type IdMapCaller } from './id-map.ts';
 import type { TakenImage } from './images.ts';
-import { mountImage } from './mount-image.ts';
+import type { KeptKind, KeptMounts } from './kept-mounts.ts';
+import { mountImage, mountLayer } from './mount-image.ts';
 import type { Pool } from './pool.ts';
 import type { IdMapRequest } from './request.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
 import type { ResolvedStores } from './stores.ts';
-import { Sweeper } from './sweeper.ts';
+import { keepable } from './superblock-kind.ts';
+import type { Sweeper } from './sweeper.ts';
 import type { MissingObjects } from './tasks.ts';
 
 /** What is to be mounted, with everything decided. */
@@ -46,6 +48,9 @@ export interface MounterOptions {
   readonly handouts: Handouts;
   readonly contents: Contents;
   readonly clones: StoreClones;
+  /** Mounts to be cloned; undefined where the kernel cannot clone them (lockedClones). */
+  readonly kept: KeptMounts | undefined;
+  readonly sweeper: Sweeper;
   /** How many missing objects an error lists. */
   readonly objectsListed: number;
   /** Closes what may hang as it is closed. */
@@ -53,7 +58,7 @@ export interface MounterOptions {
 }
 
 /** A store as a layer, whoever brought it. */
-type Layer = OpenPolicyStore;
+type Layer = Omit<OpenPolicyStore, 'path'>;
 
 /**
  * Makes mounts. Where image and stores are root's own local files and all is known of them, it is a few calls on the
@@ -61,11 +66,9 @@ type Layer = OpenPolicyStore;
  */
 export class Mounter {
   readonly #options: MounterOptions;
-  readonly #sweeper: Sweeper;
 
   constructor(options: MounterOptions) {
     this.#options = options;
-    this.#sweeper = new Sweeper(options.stage, options.pool);
   }
 
   /**
@@ -77,16 +80,6 @@ export class Mounter {
     return scan instanceof Promise
       ? scan.then((read) => this.#checked(order, read))
       : this.#checked(order, scan);
-  }
-
-  /** Takes over a mount that was made here and passed on. */
-  discard(mount: number): void {
-    this.#sweeper.discard(mount);
-  }
-
-  /** Waits for what is still being taken away. To be called before the pool is stopped. */
-  stop(): Promise<void> {
-    return this.#sweeper.stop();
   }
 
   #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
@@ -112,7 +105,7 @@ export class Mounter {
     );
   }
 
-  #policyLayers(order: MountOrder): Layer[] {
+  #policyLayers(order: MountOrder): OpenPolicyStore[] {
     return order.constraints.stores.map((store) => this.#options.clones.open(store));
   }
 
@@ -173,25 +166,64 @@ export class Mounter {
     if (key !== undefined) contents.setComplete(order.image.digest, key);
   }
 
-  #make(order: MountOrder, input: Input, layers: readonly Layer[]): Promise<OwnedFd> | OwnedFd {
-    return order.image.kind === 'verity'
-      ? this.#onThread(order, input, layers)
-      : this.#here(order, input, layers);
+  #make(order: MountOrder, input: Input, layers: readonly OpenPolicyStore[]): Promise<OwnedFd> | OwnedFd {
+    if (order.image.kind === 'verity') return this.#onThread(order, input, layers);
+    const { kept } = this.#options;
+    const kinds = kept === undefined ? undefined : keepable(order, input.fileSystem, layers);
+    const planned = { ...input, imageFd: order.image.fd, stores: layers };
+    if (kept === undefined || kinds === undefined) return this.#superblock(order, planned).mount;
+    const { top, layer } = kinds;
+    return this.#clone(kept, top, order) ?? this.#keep(kept, top, layer, order, planned);
   }
 
-  #here(order: MountOrder, input: Input, layers: readonly Layer[]): OwnedFd {
-    const { stage, features, handouts } = this.#options;
+  /** A clone of the kept mount, where there is one. */
+  #clone(kept: KeptMounts, kind: KeptKind, order: MountOrder): OwnedFd | undefined {
+    const clone = kept.clone(kind.key, order.constraints.attributes);
+    if (clone === undefined) return undefined;
+    if (order.record !== undefined) clone.live?.add(order.record);
+    return clone.mount;
+  }
+
+  /** Makes the mount, over a layer that is kept or will be, and keeps it. */
+  #keep(
+    kept: KeptMounts,
+    kind: KeptKind,
+    layer: KeptKind | undefined,
+    order: MountOrder,
+    input: PlanInput,
+  ): OwnedFd {
+    const below = layer === undefined ? {} : { layerFd: this.#layer(kept, layer, input) };
+    const plain = { ...input, ...below, attributes: ['ro'], lock: false } as const;
+    const { mount, live } = this.#superblock(order, plain);
+    kept.keep(kind, mount, live);
+    const clone = this.#clone(kept, kind, order);
+    if (clone === undefined) throw new Error('a mount that was kept a moment ago is not');
+    return clone;
+  }
+
+  #layer(kept: KeptMounts, kind: KeptKind, input: PlanInput): number {
+    const { features, stage } = this.#options;
+    const known = kept.layer(kind.key);
+    if (known !== undefined) return known;
+    const made = mountLayer(input, features, stage);
+    kept.keep(kind, made, undefined);
+    return made.number;
+  }
+
+  /** Makes a mount with a superblock of its own, which counts against the user. */
+  #superblock(order: MountOrder, input: PlanInput): { readonly mount: OwnedFd; readonly live: LiveMount } {
+    const { stage, features, handouts, sweeper } = this.#options;
     const reservation = handouts.reserve(order.peer);
-    let made: OwnedFd | undefined;
+    let mount: OwnedFd | undefined;
     try {
-      made = mountImage({ ...input, imageFd: order.image.fd, stores: layers }, features, stage);
+      mount = mountImage(input, features, stage);
     } catch (error) {
       throw explained(error, order.idMap);
     } finally {
-      if (made === undefined) handouts.cancel(reservation);
-      this.#sweeper.sweepSoon();
+      if (mount === undefined) handouts.cancel(reservation);
+      sweeper.sweepSoon();
     }
-    return this.#handOut(made, reservation, order);
+    return { mount, live: this.#watch(mount, reservation, order) };
   }
 
   async #onThread(order: MountOrder, input: Input, layers: readonly Layer[]): Promise<OwnedFd> {
@@ -223,16 +255,14 @@ export class Mounter {
     } finally {
       if (made === undefined) handouts.cancel(reservation);
     }
-    return this.#handOut(made, reservation, order);
+    this.#watch(made, reservation, order);
+    return made;
   }
 
-  #handOut(made: OwnedFd, reservation: Reservation, order: MountOrder): OwnedFd {
+  #watch(made: OwnedFd, reservation: Reservation, order: MountOrder): LiveMount {
     try {
-      this.#options.handouts.watch(made.number, reservation, {
-        copy: order.image.copy,
-        record: order.record,
-      });
-      return made;
+      const { copy } = order.image;
+      return this.#options.handouts.watch(made.number, reservation, { copy, record: order.record });
     } catch (error) {
       closeFd(made.take());
       throw error;

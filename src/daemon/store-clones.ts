@@ -16,6 +16,7 @@ export interface OpenPolicyStore {
   readonly trusted: boolean;
   /** Which directory it is: another one under the same name has another identity. */
   readonly identity: string;
+  readonly path: string;
 }
 
 interface Kept {
@@ -50,7 +51,7 @@ export class StoreClones {
       kept = this.#open(store, trusted);
       this.#keep(key, kept);
     }
-    return { fd: kept.fd.number, trusted, identity: kept.identity };
+    return { fd: kept.fd.number, trusted, identity: kept.identity, path: store.path };
   }
 
   /** Closes them all. */
@@ -63,9 +64,10 @@ export class StoreClones {
     try {
       const fault = trusted ? rootOwnedFault(store.path) : undefined;
       if (fault !== undefined) throw new NotTrusted(`the store ${store.name}: ${fault}`);
-      using fd = this.#detached
-        ? cloneTree(store.path)
-        : this.#stage.inside(() => openFile(store.path, { directory: true }));
+      // In the less privileged namespace a directory with another mount below it could not be cloned (EINVAL).
+      using fd = this.#stage.inside(() =>
+        this.#detached ? cloneTree(store.path) : openFile(store.path, { directory: true }),
+      );
       const found = fstat(fd.number);
       if (!found.isDirectory()) throw new StoreNotFound({ name: store.name });
       return { fd: fd.moved(), identity: `${found.dev}:${found.ino}` };

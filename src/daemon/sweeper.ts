@@ -1,4 +1,4 @@
-import { OwnedFd } from '../sys/fd.ts';
+import type { OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
 import { service } from './owner.ts';
 import type { Pool } from './pool.ts';
@@ -29,9 +29,9 @@ export class Sweeper {
     this.#pool = pool;
   }
 
-  /** Takes over a mount that was passed on: closed here last, it would have to be taken apart. */
-  discard(mount: number): void {
-    this.#stage.discard(new OwnedFd(mount));
+  /** Takes over a mount that is not wanted here: closed here last, it would have to be taken apart. */
+  discard(mount: OwnedFd): void {
+    this.#stage.discard(mount);
     this.sweepSoon();
   }
 

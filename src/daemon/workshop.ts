@@ -12,22 +12,28 @@ import { Closing } from './closing.ts';
 import { Contents } from './contents.ts';
 import { EvidenceCache } from './evidence.ts';
 import type { Stages } from './handle.ts';
-import { Handouts } from './handouts.ts';
+import { Handouts, type MountRecord } from './handouts.ts';
 import { Images, measureOnPool } from './images.ts';
 import { Installed } from './installed.ts';
+import { KeptMounts } from './kept-mounts.ts';
 import { limits } from './limits.ts';
+import { memoryIsShort } from './memory-pressure.ts';
 import { Mounter } from './mounter.ts';
 import type { Policies } from './policies.ts';
 import { Pool } from './pool.ts';
 import { ShownImages } from './shown-images.ts';
 import { StoreClones } from './store-clones.ts';
 import { Stores } from './stores.ts';
+import { Sweeper } from './sweeper.ts';
 import { Versions } from './versions.ts';
 
 /** Everything that the stages of a request work with, built once. */
 export interface Workshop extends Stages {
   readonly features: Features;
   readonly closing: Closing;
+  /** Mounts to be cloned; undefined where the kernel cannot clone them. */
+  readonly kept: KeptMounts | undefined;
+  readonly sweeper: Sweeper;
   /** The mounts in use, as far as known, that `policy` would refuse if it were asked now. */
   refusedBy(policy: Policy): readonly Evidence[];
   /** Ends the threads and gives up what is kept open. Mounts that were handed out live on. */
@@ -48,7 +54,7 @@ export interface WorkshopOptions {
 export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions): Workshop {
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
   const versions = new Versions(stateDirectory);
-  const stage = Stage.open('stage');
+  const stage = Stage.open('locked');
   const features = probeFeatures({ scratchDirectory: stateDirectory, image: emptyImage(), stage });
   const closing = new Closing({ threads: limits.closers, idleThreads: 1 }, (error) => {
     log.error({ err: error }, 'bug in a closing thread');
@@ -80,6 +86,17 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
   const contents = new Contents({ entries: limits.contentsKept, bytes: limits.contentsBytesKept });
   const handouts = new Handouts();
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
+  const sweeper = new Sweeper(stage, pool);
+  const kept = features.lockedClones
+    ? new KeptMounts({
+        stage,
+        memoryIsShort,
+        discard: (mount) => {
+          sweeper.discard(mount);
+        },
+      })
+    : undefined;
+  handouts.onShort((user) => kept?.dropNow((kind) => user === undefined || kind.user === user));
   const mounter = new Mounter({
     stage,
     pool,
@@ -87,6 +104,8 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     handouts,
     contents,
     clones,
+    kept,
+    sweeper,
     objectsListed: limits.objectsListed,
     closing,
   });
@@ -110,17 +129,22 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     stores: new Stores(pool),
     adder: new Adder({ pool, closing }),
     mounter,
+    kept,
+    sweeper,
     refusedBy: (policy) => {
       const now = new Date();
-      return handouts
-        .live()
-        .flatMap(({ record }) => (record === undefined ? [] : [record]))
-        .filter(({ question }) => decide(policy, { ...question, now }).outcome === 'deny')
-        .map(({ evidence }) => evidence);
+      const refused = ({ question }: MountRecord): boolean =>
+        decide(policy, { ...question, now }).outcome === 'deny';
+      // What is only kept is in nobody's use, and is wanted no more.
+      kept?.dropNow((_kind, live) => live?.records.some(refused) === true);
+      handouts.drain();
+      const records = handouts.live().flatMap((live) => live.records);
+      return records.filter(refused).map(({ evidence }) => evidence);
     },
     stop: async () => {
       closing.stop();
-      await mounter.stop();
+      await sweeper.stop();
+      kept?.dropNow(() => true);
       await pool.stop();
       installed.close();
       clones.close();

@@ -79,6 +79,25 @@ function namespaceOf(pidfd: number, pid: number, kind: 'user' | 'pid', request: 
   return ofLiving(pidfd, () => openFile(`/proc/${pid}/ns/${kind}`));
 }
 
+/**
+ * The user and group ID mappings of the user namespace `namespace`, normalised, as the process of `pidfd`, whose PID is
+ * `pid`, shows them. Undefined where that process is gone or no longer in the namespace, and while a mapping is not
+ * written; once it is, it never changes (user_namespaces(7)). Throws SyscallError.
+ */
+export function idMappingsOf(pidfd: number, pid: number, namespace: number): string | undefined {
+  try {
+    const texts = ofLiving(pidfd, () => ['uid_map', 'gid_map'].map((name) => readProcess(pid, name)));
+    // Looked at afterwards: whoever is in it now was so as the mappings were read, since nobody gets back to a parent.
+    using now = userNamespaceOf(pidfd, pid);
+    if (!sameNamespace(now.number, namespace)) return undefined;
+    const mappings = texts.map((text) => text.trim().replace(/[ \t]+/g, ' '));
+    return mappings.includes('') ? undefined : mappings.join('\n\n');
+  } catch (error) {
+    if (isSyscallError(error, 'ESRCH')) return undefined;
+    throw error;
+  }
+}
+
 /** Whether `fd` is a user namespace (NS_GET_NSTYPE). */
 export function isUserNamespace(fd: number): boolean {
   const type = ffi.ioctlNumber(fd, NS_GET_NSTYPE, 0);
@@ -146,17 +165,17 @@ function parentOf(fd: number): OwnedFd | undefined {
 }
 
 function hasSysAdmin(pidfd: number, pid: number): boolean {
-  const status = ofLiving(pidfd, () => readStatus(pid));
+  const status = ofLiving(pidfd, () => readProcess(pid, 'status'));
   const capabilities = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
   if (capabilities === undefined) return false;
   return ((BigInt(`0x${capabilities}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
 }
 
-function readStatus(pid: number): string {
+function readProcess(pid: number, name: string): string {
   try {
-    return readFileSync(`/proc/${pid}/status`, 'latin1');
+    return readFileSync(`/proc/${pid}/${name}`, 'latin1');
   } catch {
-    throw new SyscallError('read', 'ESRCH', `/proc/${pid}/status`);
+    throw new SyscallError('read', 'ESRCH', `/proc/${pid}/${name}`);
   }
 }
 

@@ -13,9 +13,11 @@ import { Handouts } from '../../src/daemon/handouts.ts';
 import { Images, measureOnPool, type TakenImage } from '../../src/daemon/images.ts';
 import { Installed } from '../../src/daemon/installed.ts';
 import { Mounter, type MountOrder } from '../../src/daemon/mounter.ts';
+import { KeptMounts } from '../../src/daemon/kept-mounts.ts';
 import { Pool, type PoolLimits } from '../../src/daemon/pool.ts';
 import { StoreClones } from '../../src/daemon/store-clones.ts';
 import { Stores } from '../../src/daemon/stores.ts';
+import { Sweeper } from '../../src/daemon/sweeper.ts';
 import type { Features } from '../../src/mount/features.ts';
 import type { Policy, PolicyStore } from '../../src/policy/policy.ts';
 import type { Constraints } from '../../src/policy/question.ts';
@@ -47,6 +49,10 @@ export interface Room {
   readonly images: Images;
   readonly stores: Stores;
   readonly mounter: Mounter;
+  /** Undefined unless the room was opened to keep mounts, on a kernel that lets them be cloned. */
+  readonly kept: KeptMounts | undefined;
+  /** Whether the machine seems to be short of memory. */
+  readonly memory: { short: boolean };
   /** What should never have happened. */
   readonly bugs: unknown[];
   peer(user?: number): MountOrder['peer'];
@@ -62,8 +68,9 @@ const poolLimits: PoolLimits = {
   stallMilliseconds: 30_000,
 };
 
-/** Opens a room, with these limits of the pool changed; it is closed after the test. */
-export function openRoom(limits: Partial<PoolLimits> = {}): Room {
+/** Opens a room, with these limits of the pool changed; it is closed after the test. `keep`: mounts are kept to be cloned. */
+export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
+  const memory = { short: false };
   const directory = mkdtempSync(join(tmpdir(), 'cfs-mounting-'));
   onTestFinished(() => {
     rmSync(directory, { recursive: true, force: true });
@@ -82,7 +89,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}): Room {
   writeFileSync(join(source, 'small'), 'small\n');
   const image = makeImage(storePath);
   const digest = verityDigest(image);
-  const stage = Stage.open('stage');
+  const stage = Stage.open('locked');
   const features = probeFeatures({ scratchDirectory: state, image, stage });
   const bugs: unknown[] = [];
   const onBug = (error: unknown): void => void bugs.push(error);
@@ -97,7 +104,8 @@ export function openRoom(limits: Partial<PoolLimits> = {}): Room {
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
   onTestFinished(async () => {
     closing.stop();
-    await mounter.stop();
+    await sweeper.stop();
+    kept?.dropNow(() => true);
     await pool.stop();
     installed.close();
     clones.close();
@@ -113,6 +121,15 @@ export function openRoom(limits: Partial<PoolLimits> = {}): Room {
     imageBytes: 1 << 24,
     closing,
   });
+  const sweeper = new Sweeper(stage, pool);
+  const discard = (mount: OwnedFd): void => {
+    sweeper.discard(mount);
+  };
+  const kept =
+    keep && features.lockedClones
+      ? new KeptMounts({ stage, discard, memoryIsShort: () => memory.short })
+      : undefined;
+  handouts.onShort((user) => kept?.dropNow((kind) => user === undefined || kind.user === user));
   const mounter = new Mounter({
     stage,
     pool,
@@ -120,6 +137,8 @@ export function openRoom(limits: Partial<PoolLimits> = {}): Room {
     handouts,
     contents,
     clones,
+    kept,
+    sweeper,
     objectsListed: 4,
     closing,
   });
@@ -136,7 +155,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}): Room {
   };
   return {
     ...{ directory, imageDirectory, store, image, digest, constraints, features, pool, closing, handouts },
-    ...{ contents, installed, images, mounter, bugs },
+    ...{ contents, installed, images, mounter, kept, memory, bugs },
     policy: policyOf(store, imageDirectory),
     stores: new Stores(pool),
     peer,
@@ -185,7 +204,8 @@ function peers(): (user?: number) => MountOrder['peer'] {
     pidfd.close();
   });
   return (user = 1000) => {
-    return { user, caller: { uid: user, root: user === 0 }, initialNamespace: true, userNamespace, pidfd };
+    const caller = { uid: user, root: user === 0 };
+    return { user, caller, initialNamespace: true, userNamespace, pid: process.pid, pidfd };
   };
 }
 
