@@ -1,4 +1,5 @@
 import { readlinkSync, type BigIntStats } from 'node:fs';
+import { dirname } from 'node:path';
 import { ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
@@ -6,6 +7,14 @@ import { fstat, isMissing, openBeneath, pread } from '../sys/file.ts';
 import { descriptorPath } from '../sys/path.ts';
 import { ImageFolders, imageSuffixes, NotTrusted } from './image-folders.ts';
 import { modeFault, rootOwnedFault } from './root-owned.ts';
+
+/** Where an image was looked for, and found. */
+export interface Places {
+  /** Folders in which it would have been found before the others, and the one in which it was. */
+  readonly folders: readonly string[];
+  /** The image's file, and that of its signature where there is one; no symbolic link leads to either. */
+  readonly files: readonly string[];
+}
 
 /** An image's file, just opened, and what lies beside it. */
 export interface OpenedImage {
@@ -15,6 +24,8 @@ export interface OpenedImage {
   readonly location: string;
   /** What FILE.sig holds; the same object as long as the file stays the same. */
   readonly signature: Uint8Array | undefined;
+  /** Where it was looked for; undefined where a symbolic link led to it. */
+  readonly places: Places | undefined;
 }
 
 /** A signature file as it was read last. */
@@ -26,7 +37,7 @@ interface Signature {
 /** Files and folders of which something is remembered. */
 const rememberedMax = 16_384;
 /** A file that changed so lately could change again without its time of change showing it. */
-const settledMilliseconds = 1000;
+export const settledMilliseconds = 1000;
 
 /** Opens image files by name, such that only root can have written them. */
 export class InstalledFiles {
@@ -50,7 +61,7 @@ export class InstalledFiles {
    * ImageNotImmutable, LimitExceeded, SyscallError.
    */
   open(name: string, directories: readonly string[]): OpenedImage | undefined {
-    for (const directory of directories) {
+    for (const [position, directory] of directories.entries()) {
       const folder = trusting(() => this.#folders.open(directory));
       if (folder === undefined) continue;
       for (const suffix of imageSuffixes) {
@@ -64,12 +75,15 @@ export class InstalledFiles {
             ? readlinkSync(descriptorPath(file.number))
             : `${folder.location}/${name}${suffix}`;
           this.#demandTrusted(location, folder.location, found);
-          const signature = this.#readSignature(
-            folder.fd,
-            `${name}${suffix}.sig`,
-            `${directory}/${name}${suffix}`,
-          );
-          return { file: file.moved(), found, location, signature };
+          const path = `${directory}/${name}${suffix}`;
+          const signature = this.#readSignature(folder.fd, `${name}${suffix}.sig`, path);
+          const places = linked
+            ? undefined
+            : {
+                folders: directories.slice(0, position + 1).map((each) => dirname(`${each}/${name}`)),
+                files: signature === undefined ? [path] : [path, `${path}.sig`],
+              };
+          return { file: file.moved(), found, location, signature, places };
         } finally {
           file.close();
         }

@@ -8,6 +8,7 @@ import { fstat, readLease } from '../sys/file.ts';
 import { VarlinkError } from '../varlink/error.ts';
 import { DigestIndex } from './digest-index.ts';
 import { identityOf, InstalledFiles, isSettled, type OpenedImage } from './installed-files.ts';
+import { RecentImages } from './recent-images.ts';
 import { statedDigest } from './stated-digest.ts';
 
 /** An image that the daemon opened itself, in use until `release`. */
@@ -58,6 +59,12 @@ export class Installed {
   readonly #measure: Measure;
   readonly #files: InstalledFiles;
   readonly #kept = new Map<string, Kept>();
+  readonly #recent = new RecentImages<
+    Pick<InstalledImage, 'location'> & {
+      readonly kept: Kept;
+      readonly signature: Uint8Array | undefined;
+    }
+  >();
   readonly #measuring = new Map<string, Promise<Digest>>();
   readonly #digests = new Map<string, Digest>();
   /** The identity of the image that was last at each location. */
@@ -79,9 +86,26 @@ export class Installed {
   }
 
   #byName(name: string, directories: readonly string[]): InstalledImage | Promise<InstalledImage> {
+    const recent = this.#recent.recall(name, directories);
+    if (recent !== undefined && !recent.kept.dropped && readLease(recent.kept.file.number)) {
+      return this.#use(recent.kept, recent);
+    }
     const opened = this.#files.open(name, directories);
     if (opened === undefined) throw new ImageNotFound({ name });
-    return this.#take(opened) ?? this.#learn(name, opened, directories);
+    const taken = this.#take(opened);
+    if (taken === undefined) return this.#learn(name, opened, directories);
+    this.#remember(name, directories, opened);
+    return taken;
+  }
+
+  #remember(
+    name: string,
+    directories: readonly string[],
+    { found, places, location, signature }: OpenedImage,
+  ): void {
+    const kept = this.#kept.get(identityOf(found));
+    if (places === undefined || kept === undefined) return;
+    this.#recent.remember(name, directories, places, { kept, location, signature });
   }
 
   /** The image with `digest`, wherever it is below the policy's directories. Throws as `byName`. */

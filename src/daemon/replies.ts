@@ -1,4 +1,3 @@
-import { closeFd } from '../sys/fd.ts';
 import { sendMessage } from '../sys/socket.ts';
 import type { CallContext } from './call.ts';
 
@@ -17,7 +16,7 @@ export interface RepliesOptions {
   readonly generation: () => number;
   /** Takes over descriptors that were sent or will not be, and whose closing may hang. */
   readonly close: (fds: readonly number[]) => void;
-  /** Takes over a mount that will not be sent, with no storage of a client's behind it. */
+  /** Takes over a mount that was sent or will not be, with no storage of a client's behind it. */
   readonly discard: (mount: number) => void;
   /** What is said in place of a reply that a policy decided which is no longer in force. */
   readonly outdated: () => Uint8Array;
@@ -63,7 +62,7 @@ export class Replies {
       if (sent === 'again') return false;
       reply.begun = true;
       reply.bytes = reply.bytes.subarray(sent);
-      this.#closeSent(reply);
+      this.#close(reply);
     }
     return true;
   }
@@ -77,16 +76,7 @@ export class Replies {
     reply.bytes = this.#options.outdated();
   }
 
-  // At once, while the receiver still has its own: later, this might be the last, which takes the mount apart.
-  #closeSent(reply: Outgoing): void {
-    if (!reply.context.ownStorage) {
-      this.#close(reply);
-      return;
-    }
-    reply.fds.forEach(closeFd);
-    reply.fds = [];
-  }
-
+  // The receiver may have closed its descriptor already, and then this is what takes the mount apart.
   #close(reply: Outgoing): void {
     const { fds } = reply;
     if (fds.length === 0) return;

@@ -70,6 +70,8 @@ export const memfdCreate: (name: string, flags: number) => number = libc.func('m
 ]);
 export const linkat: (fromFd: number, from: Memory, toFd: number, to: Memory, flags: number) => number =
   libc.func('linkat', 'int', ['int', 'void *', 'int', 'void *', 'int']);
+export const statx: (dirFd: number, path: Memory, flags: number, mask: number, into: Memory) => number =
+  libc.func('statx', 'int', ['int', 'void *', 'int', 'uint', 'void *']);
 export const fstatfs: (fd: number, into: Memory) => number = libc.func('fstatfs', 'int', ['int', 'void *']);
 export const flock: (fd: number, operation: number) => number = libc.func('flock', 'int', ['int', 'int']);
 export const fchdir: (fd: number) => number = libc.func('fchdir', 'int', ['int']);

@@ -10,6 +10,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -107,6 +108,34 @@ describe.skipIf(skip)('an image on its way to a mount', () => {
     rmSync(path);
     await expect(takeName(room, 'app')).rejects.toThrow(ImageNotFound);
   });
+
+  test('by name: files and folders that have not changed for some time are not opened, and changes are seen', async () => {
+    const room = openRoom();
+    const path = join(room.imageDirectory, 'app.cfs');
+    const other = Buffer.concat([room.image, Buffer.alloc(4096)]);
+    writeFileSync(path, room.image);
+    writeFileSync(`${path}.sig`, 'signature');
+    const settled = Math.max(
+      ...[path, `${path}.sig`, room.imageDirectory].map((each) => statSync(each).ctimeMs),
+    );
+    await until('the files to have been there for some time', () => Date.now() > settled + 4000);
+    const take = async (): Promise<string> => {
+      using image = await takeName(room, 'app');
+      return `${image.digest} ${Buffer.from(image.signatureFile ?? []).toString()}`;
+    };
+    for (let round = 0; round < 3; round++) expect(await take()).toBe(`${room.digest} signature`);
+    writeFileSync(`${path}.sig`, 'another');
+    expect(await take()).toBe(`${room.digest} another`);
+    rmSync(`${path}.sig`);
+    expect(await take()).toBe(`${room.digest} `);
+    chmodSync(path, 0o666);
+    await expect(take()).rejects.toMatchObject({ name: nameOf(ImageNotImmutable) });
+    chmodSync(path, 0o644);
+    expect(await take()).toBe(`${room.digest} `);
+    writeFileSync(`${path}.new`, other);
+    renameSync(`${path}.new`, path);
+    expect(await take()).toBe(`${verityDigest(other)} `);
+  }, 30_000);
 
   test('by name, changed in place: the one who writes does not wait for long', async () => {
     const room = openRoom();
