@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { attributeBits, attributeChange } from '../mount/attributes.ts';
 import type { Attribute } from '../policy/policy.ts';
-import { closeFd, type OwnedFd } from '../sys/fd.ts';
+import type { OwnedFd } from '../sys/fd.ts';
 import { cloneTree, mountSetattr } from '../sys/mount-calls.ts';
 import type { Stage } from '../sys/stage.ts';
 import type { LiveMount } from './handouts.ts';
@@ -111,34 +111,24 @@ export class KeptMounts {
 
   /** Keeps no longer what `matches` says, and answers how many that were. Clones that were handed out live on. */
   drop(matches: (kind: KeptKind, live: LiveMount | undefined) => boolean): number {
-    return this.#remove(matches, this.#options.discard);
-  }
-
-  /** As drop, but when this returns, superblocks that nobody else holds are gone. */
-  dropNow(matches: (kind: KeptKind, live: LiveMount | undefined) => boolean): number {
-    const dropped = this.#remove(matches, (mount) => {
-      closeFd(mount.take());
-    });
-    // What passed through the stage a moment ago is still attached there.
-    if (dropped > 0) this.#options.stage.sweep();
-    return dropped;
-  }
-
-  #remove(
-    matches: (kind: KeptKind, live: LiveMount | undefined) => boolean,
-    close: (mount: OwnedFd) => void,
-  ): number {
     let dropped = 0;
     for (const [key, { kind, base, locked, live }] of this.#entries) {
       if (!matches(kind, live)) continue;
       this.#entries.delete(key);
-      for (const mount of [...locked.values(), base]) close(mount);
+      for (const mount of [...locked.values(), base]) this.#options.discard(mount);
       dropped += 1;
     }
     if (this.#entries.size === 0) {
       clearInterval(this.#timer);
       this.#timer = undefined;
     }
+    return dropped;
+  }
+
+  /** As drop, but when this returns, superblocks that nobody else holds are gone. */
+  dropNow(matches: (kind: KeptKind, live: LiveMount | undefined) => boolean): number {
+    const dropped = this.drop(matches);
+    if (dropped > 0) this.#options.stage.sweep();
     return dropped;
   }
 

@@ -7,11 +7,11 @@ import type { Pool } from './pool.ts';
 const delayMilliseconds = 10;
 
 /**
- * What some 60 mounts leave may wait while a thread is at what was before: more, and mounts are made faster than the
- * kernel takes them away. Then the loop itself has to wait for that, lest they count against their receivers for no
- * reason.
+ * So many descriptors and attached mounts may wait while a thread is at those before: more, and mounts are made faster
+ * than the kernel takes them away. Then the loop itself has to wait for that. Where they count against somebody, it does
+ * so before that user is refused (Handouts.onShort).
  */
-const leavingsMax = 240;
+const leavingsMax = 8192;
 
 /**
  * Sweeps the event loop's stage on a thread of the pool. Unmounting waits for the kernel's readers, and takes filesystems

@@ -96,7 +96,10 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
         },
       })
     : undefined;
-  handouts.onShort((user) => kept?.dropNow((kind) => user === undefined || kind.user === user));
+  handouts.onShort((user) => {
+    kept?.drop((kind) => user === undefined || kind.user === user);
+    stage.sweep();
+  });
   const mounter = new Mounter({
     stage,
     pool,

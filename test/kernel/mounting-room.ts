@@ -129,7 +129,10 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     keep && features.lockedClones
       ? new KeptMounts({ stage, discard, memoryIsShort: () => memory.short })
       : undefined;
-  handouts.onShort((user) => kept?.dropNow((kind) => user === undefined || kind.user === user));
+  handouts.onShort((user) => {
+    kept?.drop((kind) => user === undefined || kind.user === user);
+    stage.sweep();
+  });
   const mounter = new Mounter({
     stage,
     pool,
