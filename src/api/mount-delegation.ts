@@ -150,6 +150,24 @@ method Describe() -> (
 method Reload() -> (policyDigest: string, refusedNow: []Evidence)
 error PolicyInvalid (file: string, line: int, reason: string)
 
+# A mount that is kept, so that later requests for the same image get clones of it.
+type KeptMount (
+  digest: string,
+  # Whose mounts share it; left out, everyone's.
+  user: ?int,
+  # It is the EROFS layer below the mounts of a composefs image.
+  layer: bool,
+  # How long ago it was asked for last.
+  unusedMilliseconds: int
+)
+
+# What is kept, that used longest ago first (root only).
+method KeptMounts() -> (mounts: []KeptMount)
+
+# Keep the mounts of one image no longer, or those of all (root only). It answers how many those were. What was
+# handed out lives on.
+method Drop(digest: ?string) -> (dropped: int)
+
 # The descriptor is not readable, not a regular file, or of a kind that this field does not take.
 error BadFileDescriptor (field: string, reason: string)
 # The image can still be changed: it has no fs-verity and is no sealed memfd.
@@ -361,6 +379,35 @@ export type ReloadReply = {
   readonly refusedNow: readonly Evidence[];
 };
 
+/** A mount that is kept, so that later requests for the same image get clones of it. */
+export type KeptMount = {
+  readonly digest: string;
+  /** Whose mounts share it; left out, everyone's. */
+  readonly user?: number;
+  /** It is the EROFS layer below the mounts of a composefs image. */
+  readonly layer: boolean;
+  /** How long ago it was asked for last. */
+  readonly unusedMilliseconds: number;
+};
+
+/** What KeptMounts takes. */
+export type KeptMountsParameters = Readonly<Record<string, never>>;
+
+/** What KeptMounts answers. */
+export type KeptMountsReply = {
+  readonly mounts: readonly KeptMount[];
+};
+
+/** What Drop takes. */
+export type DropParameters = {
+  readonly digest?: string;
+};
+
+/** What Drop answers. */
+export type DropReply = {
+  readonly dropped: number;
+};
+
 /** What a service of io.cfsmountd.MountDelegation answers its methods with. */
 export type MountDelegationMethods<Context> = {
   /** Verify an image and mount it. */
@@ -384,6 +431,13 @@ export type MountDelegationMethods<Context> = {
    * the new policy would refuse.
    */
   readonly Reload: TypedHandler<Context, ReloadParameters, ReloadReply>;
+  /** What is kept, that used longest ago first (root only). */
+  readonly KeptMounts: TypedHandler<Context, KeptMountsParameters, KeptMountsReply>;
+  /**
+   * Keep the mounts of one image no longer, or those of all (root only). It answers how many those were. What was
+   * handed out lives on.
+   */
+  readonly Drop: TypedHandler<Context, DropParameters, DropReply>;
 };
 
 type PolicyInvalidParameters = {
@@ -734,5 +788,20 @@ export class MountDelegationClient {
   async reload(): Promise<Answer<ReloadReply>> {
     const answer = await callMethod(this.#client, mountDelegation, 'Reload', {}, [], errors);
     return answer as Answer<ReloadReply>;
+  }
+
+  /** What is kept, that used longest ago first (root only). */
+  async keptMounts(): Promise<Answer<KeptMountsReply>> {
+    const answer = await callMethod(this.#client, mountDelegation, 'KeptMounts', {}, [], errors);
+    return answer as Answer<KeptMountsReply>;
+  }
+
+  /**
+   * Keep the mounts of one image no longer, or those of all (root only). It answers how many those were. What was
+   * handed out lives on.
+   */
+  async drop(parameters: DropParameters, fds: readonly number[] = []): Promise<Answer<DropReply>> {
+    const answer = await callMethod(this.#client, mountDelegation, 'Drop', parameters, fds, errors);
+    return answer as Answer<DropReply>;
   }
 }

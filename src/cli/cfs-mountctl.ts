@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { addAddObjectsCommand } from './commands/add-objects.ts';
+import { addDropCommand } from './commands/drop.ts';
+import { addKeptCommand } from './commands/kept.ts';
 import { addKeygenCommand } from './commands/keygen.ts';
 import { addMountCommand } from './commands/mount.ts';
 import { addPolicyCommand } from './commands/policy.ts';
@@ -60,6 +62,8 @@ for (const add of [
   addMountCommand,
   addUmountCommand,
   addStatusCommand,
+  addKeptCommand,
+  addDropCommand,
   addReloadCommand,
 ]) {
   add(program);

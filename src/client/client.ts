@@ -1,4 +1,10 @@
-import type { AddObjectsReply, DescribeReply, Evidence, ReloadReply } from '../api/mount-delegation.ts';
+import type {
+  AddObjectsReply,
+  DescribeReply,
+  Evidence,
+  KeptMount,
+  ReloadReply,
+} from '../api/mount-delegation.ts';
 import { MountDelegationClient as Methods } from '../api/mount-delegation.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { closeFd, OwnedFd } from '../sys/fd.ts';
@@ -88,6 +94,23 @@ export class MountDelegationClient implements Disposable {
     return parameters;
   }
 
+  /** What the service keeps to be cloned, that used longest ago first. Throws PermissionDenied unless the caller is root. */
+  async keptMounts(): Promise<readonly KeptMount[]> {
+    const { parameters, fds } = await this.#methods.keptMounts();
+    fds.forEach(closeFd);
+    return parameters.mounts;
+  }
+
+  /**
+   * Makes the service keep the mounts of the image `digest` no longer, or those of all images, and answers how many they
+   * were. What was handed out lives on. Throws PermissionDenied unless the caller is root.
+   */
+  async drop(digest?: string): Promise<number> {
+    const { parameters, fds } = await this.#methods.drop(digest === undefined ? {} : { digest });
+    fds.forEach(closeFd);
+    return parameters.dropped;
+  }
+
   /** Ends the connection; calls under way are rejected. Mounts that were received live on. */
   close(): void {
     this.#client.close();
@@ -144,7 +167,7 @@ export function attachMount(mount: OwnedFd, target: string | number): void {
   else moveMount(mount.number, target);
 }
 
-export type { AddObjectsReply, DescribeReply, Evidence, ReloadReply };
+export type { AddObjectsReply, DescribeReply, Evidence, KeptMount, ReloadReply };
 export type { Attribute, VerityLevel } from '../policy/policy.ts';
 export type { FileSystem } from '../trust/file-system.ts';
 export type { AddObjectsOptions, ImageSource, MountOptions, StoreSource, VerifyOptions } from './options.ts';

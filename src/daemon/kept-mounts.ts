@@ -27,7 +27,8 @@ export interface KeptKind {
 /** A kept mount as an administrator sees it. */
 export interface KeptMount {
   readonly digest: string;
-  readonly user: number | undefined;
+  /** Whose mounts share it; left out: everyone's. */
+  readonly user?: number;
   /** It is the EROFS layer below overlays. */
   readonly layer: boolean;
   /** How long ago it was asked for last. */
@@ -105,7 +106,8 @@ export class KeptMounts {
     const now = performance.now();
     return [...this.#entries.values()].map(({ kind, live, usedAt }) => {
       const unusedMilliseconds = Math.round(now - usedAt);
-      return { digest: kind.digest, user: kind.user, layer: live === undefined, unusedMilliseconds };
+      const { digest, user } = kind;
+      return { digest, ...(user !== undefined && { user }), layer: live === undefined, unusedMilliseconds };
     });
   }
 

@@ -91,8 +91,18 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
     Describe() {
       return { parameters: describe(options.version, stages.features, stages.policies) };
     },
+    KeptMounts(_parameters, context) {
+      demandRoot(context);
+      return { parameters: { mounts: [...(stages.kept?.list() ?? [])] } };
+    },
+    Drop({ digest }, context) {
+      demandRoot(context);
+      const dropped = stages.kept?.dropNow((kind) => digest === undefined || kind.digest === digest);
+      log.info({ digest, dropped, user: context.peer.user }, 'kept mounts dropped');
+      return { parameters: { dropped: dropped ?? 0 } };
+    },
     Reload(_parameters, context) {
-      if (!context.peer.caller.root) throw new PermissionDenied();
+      demandRoot(context);
       try {
         options.reload();
         const { policy } = stages.policies.current;
@@ -103,6 +113,10 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
       }
     },
   };
+}
+
+function demandRoot({ peer }: CallContext): void {
+  if (!peer.caller.root) throw new PermissionDenied();
 }
 
 interface Logs {

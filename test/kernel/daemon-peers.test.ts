@@ -113,6 +113,11 @@ describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
 
     const asUser = ['setpriv', '--reuid=1234', '--regid=1234', '--clear-groups', '--'];
 
+    test.each(['KeptMounts', 'Drop'])('only root may call %s', (method) => {
+      expect(askThrough([], method).error).toBeUndefined();
+      expect(askThrough(asUser, method).error).toBe('org.varlink.service.PermissionDenied');
+    });
+
     test('only root may reload: not a user, not root of a user namespace, not uid 0 without CAP_SYS_ADMIN', () => {
       const denied = 'org.varlink.service.PermissionDenied';
       expect(askThrough([], 'Reload').error).toBeUndefined();
