@@ -137,11 +137,13 @@ method AddObjects(
 
 # What this service can do here: kernel features found, filesystems, the limits and the policy in force.
 # digest changes with any byte of the policy; lastError is why the newest policy on disk could not be loaded.
+# confinement: the capabilities that the service has, and what else fences it in (noNewPrivileges, undumpable, seccomp).
 method Describe() -> (
   version: string,
   kernel: [string]bool,
   fileSystems: []string,
   limits: [string]int,
+  confinement: ?(capabilities: []string, fences: []string),
   policy: (digest: string, loadedAt: string, lastError: ?string)
 )
 
@@ -363,6 +365,10 @@ export type DescribeReply = {
   readonly kernel: Readonly<Record<string, boolean>>;
   readonly fileSystems: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
+  readonly confinement?: {
+    readonly capabilities: readonly string[];
+    readonly fences: readonly string[];
+  };
   readonly policy: {
     readonly digest: string;
     readonly loadedAt: string;
@@ -424,6 +430,7 @@ export type MountDelegationMethods<Context> = {
   /**
    * What this service can do here: kernel features found, filesystems, the limits and the policy in force.
    * digest changes with any byte of the policy; lastError is why the newest policy on disk could not be loaded.
+   * confinement: the capabilities that the service has, and what else fences it in (noNewPrivileges, undumpable, seccomp).
    */
   readonly Describe: TypedHandler<Context, DescribeParameters, DescribeReply>;
   /**
@@ -775,6 +782,7 @@ export class MountDelegationClient {
   /**
    * What this service can do here: kernel features found, filesystems, the limits and the policy in force.
    * digest changes with any byte of the policy; lastError is why the newest policy on disk could not be loaded.
+   * confinement: the capabilities that the service has, and what else fences it in (noNewPrivileges, undumpable, seccomp).
    */
   async describe(): Promise<Answer<DescribeReply>> {
     const answer = await callMethod(this.#client, mountDelegation, 'Describe', {}, [], errors);

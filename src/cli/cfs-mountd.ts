@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { logLevels, type LogLevel } from '../daemon/audit.ts';
-import { startDaemon } from '../daemon/daemon.ts';
+import { confineProcess } from '../daemon/confine.ts';
 import { defaultPolicyDirectories } from '../policy/load.ts';
 import { programVersion } from './program-version.ts';
 import { usageError } from './usage.ts';
@@ -55,7 +55,11 @@ try {
   program.parse();
   const options = program.opts<Options>();
   if (process.geteuid?.() !== 0) throw new Error('only root can mount for others: run it as root');
+  const confinement = confineProcess();
+  // Loaded only now: before, the process may begin anew.
+  const { startDaemon } = await import('../daemon/daemon.ts');
   startDaemon({
+    confinement,
     socketPath: options.socket,
     policyDirectories: options.policy ?? defaultPolicyDirectories,
     stateDirectory: options.state,

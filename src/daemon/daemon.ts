@@ -2,6 +2,7 @@ import { exitNow } from '../sys/exit.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { raiseOpenFilesLimit } from '../sys/limits.ts';
 import { openLog, type Log, type LogLevel } from './audit.ts';
+import type { Confinement } from './confine.ts';
 import { Connections } from './connections.ts';
 import { limits } from './limits.ts';
 import { Listener, listenFds, type ListenerOptions } from './listener.ts';
@@ -24,6 +25,8 @@ export interface DaemonOptions {
   readonly stateDirectory: string;
   readonly logLevel: LogLevel;
   readonly version: string;
+  /** How the process is fenced in, for Describe. */
+  readonly confinement: Confinement;
   /** LISTEN_FDS, LISTEN_PID and NOTIFY_SOCKET are read from here. */
   readonly environment: NodeJS.ProcessEnv;
 }
@@ -47,7 +50,13 @@ export function startDaemon(options: DaemonOptions): void {
     });
   };
   const connections = new Connections({
-    server: createServer({ version: options.version, workshop, log, reload }),
+    server: createServer({
+      version: options.version,
+      confinement: options.confinement,
+      workshop,
+      log,
+      reload,
+    }),
     turns: new Turns(limits.callsInFlightPerUser, limits.callsInFlight),
     descriptors: new Shares('descriptorsInFlightPerUser', 'descriptorsInFlight'),
     buffered: new Shares('bufferedBytesPerUser', 'bufferedBytes'),

@@ -1,10 +1,15 @@
 import type { DescribeReply } from '../api/mount-delegation.ts';
 import type { Features } from '../mount/features.ts';
+import type { Confinement } from './confine.ts';
 import { limits } from './limits.ts';
 import type { Policies } from './policies.ts';
 
 /** What this service can do here, as Describe answers it. */
-export function describe(version: string, features: Features, policies: Policies): DescribeReply {
+export function describe(
+  { version, confinement }: { readonly version: string; readonly confinement: Confinement },
+  features: Features,
+  policies: Policies,
+): DescribeReply {
   const { policy, loadedAt } = policies.current;
   const { lastError } = policies;
   return {
@@ -12,6 +17,7 @@ export function describe(version: string, features: Features, policies: Policies
     kernel: { ...features },
     fileSystems: fileSystems(features),
     limits: { ...limits },
+    confinement: { capabilities: [...confinement.capabilities], fences: [...confinement.fences] },
     policy: {
       digest: policy.digest,
       loadedAt: loadedAt.toISOString(),

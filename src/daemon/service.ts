@@ -9,6 +9,7 @@ import { InvalidParameter, PermissionDenied } from '../varlink/service.ts';
 import { Server } from '../varlink/server.ts';
 import { audit, auditLog, type Decided, type Log } from './audit.ts';
 import type { CallContext } from './call.ts';
+import type { Confinement } from './confine.ts';
 import { describe } from './describe.ts';
 import { addObjects, mount, verify, type Findings } from './handle.ts';
 import { service } from './owner.ts';
@@ -19,6 +20,7 @@ import type { Workshop } from './workshop.ts';
 /** What the methods of the interface work with. */
 export interface ServiceOptions {
   readonly version: string;
+  readonly confinement: Confinement;
   readonly workshop: Workshop;
   readonly log: Log;
   /** Puts the policy on disk into force. Throws PolicyInvalid. */
@@ -89,7 +91,7 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
       });
     },
     Describe() {
-      return { parameters: describe(options.version, stages.features, stages.policies) };
+      return { parameters: describe(options, stages.features, stages.policies) };
     },
     KeptMounts(_parameters, context) {
       demandRoot(context);

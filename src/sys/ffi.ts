@@ -229,6 +229,23 @@ export const signal: (signal: number, handler: number) => bigint | number = libc
   'int',
   'uintptr_t',
 ]);
+export const prctl: (option: number, value: number, third: 0, fourth: 0, fifth: 0) => number = libc.func(
+  'prctl',
+  'int',
+  ['int', 'ulong', 'ulong', 'ulong', 'ulong'],
+);
+/** execve(2); `argumentList` and `environment` are arrays of addresses that end with 0. */
+export const execve: (path: Memory, argumentList: Memory, environment: Memory) => number = libc.func(
+  'execve',
+  'int',
+  ['void *', 'void *', 'void *'],
+);
+/** seccomp(2), whose number is not the same everywhere. */
+export const seccomp: (nr: number, operation: number, flags: number, argument: Memory) => number = libc.func(
+  'syscall',
+  'long',
+  ['long', 'uint', 'uint', 'void *'],
+);
 export const exitProcess: (code: number) => void = libc.func('_exit', 'void', ['int']);
 
 const pauseAddress = koffi.address(libc.symbol('pause'));

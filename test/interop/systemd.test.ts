@@ -1,11 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import { keptCapabilities } from '../../src/daemon/confine.ts';
 import { needs } from '../support/needs.ts';
 import { sid, sidMissing } from '../support/sid.ts';
 
+const unit = resolve(import.meta.dirname, '../../systemd/cfs-mountd.service');
+const security = sid('systemd-analyze', 'security', '--offline=true', '--threshold=51', '--no-pager');
 const analyze = sid('systemd-analyze', 'verify', '--recursive-errors=no', '--man=no');
 
 test.skipIf(needs('interop', analyze !== undefined, sidMissing))(
@@ -43,3 +46,18 @@ test.skipIf(needs('interop', analyze !== undefined, sidMissing))(
     }
   },
 );
+
+test.skipIf(needs('interop', security !== undefined, sidMissing))(
+  'the service is exposed no more than it has to be: 5.1 of 10, and 7.2 without its sandbox',
+  () => {
+    const [command, ...parameters] = security ?? [''];
+    const result = spawnSync(command, [...parameters, unit], { encoding: 'utf8' });
+    expect(result.stdout).toMatch(/Overall exposure level/);
+    expect(result.status, result.stdout).toBe(0);
+  },
+);
+
+test('the unit keeps the capabilities that the service keeps', () => {
+  const listed = /^CapabilityBoundingSet=(.*)$/m.exec(readFileSync(unit, 'utf8'))?.[1]?.split(' ');
+  expect(listed?.sort()).toEqual([...keptCapabilities].sort());
+});

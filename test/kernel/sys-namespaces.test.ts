@@ -55,7 +55,12 @@ describe.skipIf(skip)('whom a process counts as', () => {
   test('root of a user namespace counts as who made the outermost one', async () => {
     const descriptors = openDescriptors();
     const outer = ['setpriv', '--reuid', '1234', '--clear-groups', 'unshare', '--user', '--map-root-user'];
-    const expected = { initial: false, sysAdmin: false, creatorUid: 1234, outermost: expect.any(BigInt) };
+    const expected = {
+      initial: false,
+      sysAdmin: false,
+      creatorUid: 1234,
+      outermost: expect.any(BigInt) as bigint,
+    };
     expect(identify(await start(...outer))).toEqual(expected);
     expect(identify(await start(...outer, 'unshare', '--user'))).toEqual(expected);
     expect(identify(await start('unshare', '--user', '--map-root-user'))).toEqual({

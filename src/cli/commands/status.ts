@@ -28,7 +28,8 @@ async function status(options: { socket: string; json?: true }): Promise<void> {
 }
 
 /** What Describe answered, in lines for people. */
-export function descriptionLines({ version, policy, fileSystems, kernel, limits }: DescribeReply): string[] {
+export function descriptionLines(description: DescribeReply): string[] {
+  const { version, policy, fileSystems, kernel, limits, confinement } = description;
   return [
     `cfs-mountd ${version}`,
     `policy ${policy.digest}, loaded ${policy.loadedAt}`,
@@ -37,6 +38,9 @@ export function descriptionLines({ version, policy, fileSystems, kernel, limits 
     ...sorted(kernel).map(([name, value]) => `  ${name}: ${value ? 'yes' : 'no'}`),
     'limits:',
     ...sorted(limits).map(([name, value]) => `  ${name}: ${value}`),
+    ...(confinement === undefined
+      ? []
+      : [`capabilities: ${confinement.capabilities.join(', ')}`, `fences: ${confinement.fences.join(', ')}`]),
   ];
 }
 
