@@ -1,5 +1,5 @@
 import { KernelUnsupportedError } from '../mount/plan.ts';
-import { SyscallError } from '../sys/errno.ts';
+import { asSyscallError, SyscallError } from '../sys/errno.ts';
 import { VarlinkError } from '../varlink/error.ts';
 import type { JsonObject } from '../varlink/message.ts';
 
@@ -17,9 +17,9 @@ export type Failure =
 
 /** `error` as data. What is none of the failures that are expected counts as a bug. */
 export function toFailure(error: unknown): Failure {
-  if (error instanceof SyscallError) {
-    return { kind: 'call', syscall: error.syscall, code: error.code, detail: error.detail };
-  }
+  const call = asSyscallError(error);
+  if (call !== undefined)
+    return { kind: 'call', syscall: call.syscall, code: call.code, detail: call.detail };
   if (error instanceof VarlinkError)
     return { kind: 'refusal', name: error.name, parameters: error.parameters };
   if (error instanceof KernelUnsupportedError) {

@@ -16,7 +16,7 @@ import { ImageError } from '../composefs/errors.ts';
 import { KernelUnsupportedError } from '../mount/plan.ts';
 import { PolicyInvalid } from '../policy/fault.ts';
 import type { Refusal } from '../policy/question.ts';
-import { SyscallError } from '../sys/errno.ts';
+import { asSyscallError } from '../sys/errno.ts';
 import { VarlinkError } from '../varlink/error.ts';
 import { formatReply } from '../varlink/message.ts';
 import type { LimitMet } from './shares.ts';
@@ -72,8 +72,11 @@ export function tell(thrown: unknown): Told {
     const remedy = thrown.remedy === undefined ? '' : ` (${thrown.remedy})`;
     return told(new KernelUnsupported({ feature: `${thrown.feature}${remedy}` }));
   }
-  if (thrown instanceof SyscallError) {
-    return told(new SystemError({ call: thrown.syscall, errno: thrown.code, detail: thrown.detail ?? '' }));
+  const refused = asSyscallError(thrown);
+  if (refused !== undefined) {
+    return told(
+      new SystemError({ call: refused.syscall, errno: refused.code, detail: refused.detail ?? '' }),
+    );
   }
   if (thrown instanceof PolicyInvalid) {
     const { file, line, key, reason } = thrown.faults[0];

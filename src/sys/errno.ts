@@ -63,3 +63,16 @@ export function lastErrnoName(): string {
 export function isSyscallError(error: unknown, ...codes: readonly string[]): error is SyscallError {
   return error instanceof SyscallError && (codes.length === 0 || codes.includes(error.code));
 }
+
+/**
+ * `error` where it is a SyscallError, and what a call of node:fs throws as one, its path for the detail; undefined for
+ * anything else.
+ */
+export function asSyscallError(error: unknown): SyscallError | undefined {
+  if (error instanceof SyscallError) return error;
+  if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
+  const { syscall, code } = error;
+  if (typeof syscall !== 'string' || typeof code !== 'string') return undefined;
+  const path = 'path' in error && typeof error.path === 'string' ? error.path : undefined;
+  return new SyscallError(syscall, code, path);
+}

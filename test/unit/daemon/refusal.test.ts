@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { NotSigned } from '../../../src/api/mount-delegation.ts';
 import { policyChangedReply, Refused, shortName, tell } from '../../../src/daemon/refusal.ts';
@@ -11,6 +12,15 @@ import { parseReply } from '../../../src/varlink/message.ts';
 function told(thrown: unknown): [string, unknown] {
   const { error } = tell(thrown);
   return [shortName(error), error.parameters];
+}
+
+function thrownBy(work: () => void): unknown {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
 }
 
 describe('what a peer is told', () => {
@@ -42,6 +52,23 @@ describe('what a peer is told', () => {
       'SystemError',
       { call: 'fsmount', errno: 'EPERM', detail: '' },
     ]);
+  });
+
+  test('so is one that Node made, as on a disk that is full', () => {
+    expect(
+      told(
+        thrownBy(() => {
+          writeFileSync('/dev/full', 'versions');
+        }),
+      ),
+    ).toEqual(['SystemError', { call: 'write', errno: 'ENOSPC', detail: '' }]);
+    expect(
+      told(
+        thrownBy(() => {
+          writeFileSync('/proc/self/missing', '');
+        }),
+      ),
+    ).toEqual(['SystemError', { call: 'open', errno: 'ENOENT', detail: '/proc/self/missing' }]);
   });
 
   test('what the kernel cannot do comes with what would work', () => {
