@@ -91,6 +91,8 @@ function objectsMissing(count: unknown, objects: readonly string[], reason: stri
 }
 
 function systemError(call: string, errno: string, detail: string): string {
+  // Of an error inside the service, which is no call's.
+  if (call === '') return detail;
   return `${call}: ${errno}${detail === '' ? '' : ` (${detail})`}`;
 }
 

@@ -56,6 +56,10 @@ describe('errors explain themselves', () => {
       'SystemError: fsmount: EPERM',
     ],
     [
+      new VarlinkError(`${interfaceName}.SystemError`, { call: '', errno: '', detail: 'its log says more' }),
+      'SystemError: its log says more',
+    ],
+    [
       new VarlinkError('org.varlink.service.InvalidParameter', { parameter: 'digest' }),
       'InvalidParameter: the service does not take digest',
     ],
