@@ -110,6 +110,7 @@ export class Connection {
       this.#release(call);
       this.#call = undefined;
     }
+    if (!this.#replies.empty) this.#dueAt = Math.min(this.#dueAt ?? Infinity, this.#replyDueAt());
     this.#continue();
   }
 
@@ -311,11 +312,16 @@ export class Connection {
       this.#fault(error);
       return;
     }
-    this.#dueAt ??= performance.now() + limits.replyMilliseconds;
+    this.#dueAt ??= this.#replyDueAt();
     this.#writing ??= watchWritable(this.#socket.number, () => {
       this.#flush();
       this.#continue();
     });
+  }
+
+  /** When a reply that waits from now on has to be read. */
+  #replyDueAt(): number {
+    return performance.now() + (this.#finishing ? limits.lastReplyMilliseconds : limits.replyMilliseconds);
   }
 
   #fault(error: unknown): void {

@@ -26,6 +26,7 @@ export type LimitName =
   | 'messageMilliseconds'
   | 'replyMilliseconds'
   | 'stopMilliseconds'
+  | 'lastReplyMilliseconds'
   | 'signatures'
   | 'signatureFileBytes'
   | 'stores'
@@ -110,7 +111,11 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   },
   stopMilliseconds: {
     value: 30_000,
-    why: 'After SIGTERM, calls under way get this long; below the 90 seconds of systemd.',
+    why: 'After SIGTERM, calls under way get this long; below the TimeoutStopSec of the unit, so that systemd kills nothing.',
+  },
+  lastReplyMilliseconds: {
+    value: 5000,
+    why: 'After SIGTERM, a peer gets this long to read its last reply: whoever reads none is not to hold up the end.',
   },
   signatures: {
     value: 16,

@@ -258,6 +258,34 @@ describe('a connection', () => {
     expect(made.ended).toBe(1);
   });
 
+  test('waits less for a reply to be read once it is to finish, for one that waited before and for the last', async () => {
+    const stuck = { parameters: { what: 'x'.repeat(4 * 1024 * 1024) } };
+    const before = bench(() => stuck);
+    before.client.send(Buffer.from(`${JSON.stringify({ method: ask })}\0`));
+    await until(() => before.asked.length === 1);
+    before.connection.finish();
+    let answer: (() => void) | undefined;
+    const last = bench(
+      () =>
+        new Promise((resolve) => {
+          answer = () => {
+            resolve(stuck);
+          };
+        }),
+    );
+    last.client.send(Buffer.from(`${JSON.stringify({ method: ask })}\0`));
+    await until(() => answer !== undefined);
+    last.connection.finish();
+    answer?.();
+    await until(() => last.serving.turns.running === 0);
+    for (const made of [before, last]) {
+      made.connection.checkDue(performance.now());
+      expect(made.ended).toBe(0);
+      made.connection.checkDue(performance.now() + limits.lastReplyMilliseconds);
+      expect(made.ended).toBe(1);
+    }
+  });
+
   test('finishes the call under way and takes no further one', async () => {
     let answer: (() => void) | undefined;
     const made = bench(

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { limits, limitTable } from '../../../src/daemon/limits.ts';
 import { containerRoot } from '../../../src/daemon/owner.ts';
@@ -10,6 +12,14 @@ describe('the table of limits', () => {
       expect(Number.isSafeInteger(limit.value) && limit.value > 0, name).toBe(true);
       expect(limit.why.length, name).toBeGreaterThan(20);
     }
+  });
+
+  test('lets the service end by itself before systemd kills it, whatever a peer does', () => {
+    const unit = readFileSync(join(import.meta.dirname, '../../../systemd/cfs-mountd.service'), 'utf8');
+    const seconds = Number(/^TimeoutStopSec=(\d+)s$/m.exec(unit)?.[1]);
+    expect(seconds * 1000).toBeGreaterThan(limits.stopMilliseconds);
+    // A call that a client stalls, and then its reply, which nobody reads.
+    expect(limits.stallMilliseconds + limits.lastReplyMilliseconds).toBeLessThan(limits.stopMilliseconds);
   });
 
   test('gives one user less than all users together', () => {
