@@ -65,7 +65,11 @@ export interface Told {
 /** The one table from what stages throw to what the peer is told. What is not in it is a bug, told without detail. */
 export function tell(thrown: unknown): Told {
   const told = (error: VarlinkError, reason: string = error.message): Told => ({ error, reason, bug: false });
-  if (thrown instanceof VarlinkError) return told(thrown);
+  if (thrown instanceof VarlinkError) {
+    const { reason } = thrown.parameters;
+    // The error's name stands beside it already.
+    return told(thrown, typeof reason === 'string' ? reason : undefined);
+  }
   if (thrown instanceof Refused) return told(refusalError(thrown.refusal), thrown.message);
   if (thrown instanceof ImageError) return told(new IncompatibleImage({ reason: thrown.message }));
   if (thrown instanceof KernelUnsupportedError) {
