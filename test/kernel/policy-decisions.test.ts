@@ -183,7 +183,7 @@ describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
         ),
         policy: join(folder, 'policy'),
         user: String(row.peer.uid),
-        ...{ fileSystem, unsigned: allowUnsigned, stores, verity },
+        ...{ fileSystem, addTo: undefined, unsigned: allowUnsigned, stores, verity },
         state: join(folder, 'state'),
       };
     }
