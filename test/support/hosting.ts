@@ -95,6 +95,10 @@ export interface HostOptions {
   readonly keys?: Readonly<Record<string, string>>;
   readonly environment?: Readonly<Record<string, string>>;
   readonly arguments?: readonly string[];
+  /** The program to start, in place of the checkout's own. */
+  readonly program?: string;
+  /** A listening socket that is handed over as the service manager does it (sd_listen_fds(3)). */
+  readonly listening?: number;
 }
 
 /** A service that runs, in a mount namespace of its own. */
@@ -221,16 +225,29 @@ export function serviceArguments(folder: string, socketPath: string): string[] {
 }
 
 function spawnService(options: HostOptions, socketPath: string): ChildProcess {
+  const [own = '', ...parameters] = serviceArguments(options.folder, socketPath);
   const service = [
     process.execPath,
-    ...serviceArguments(options.folder, socketPath),
+    options.program ?? own,
+    ...parameters,
     '--log-level',
     'debug',
     ...(options.arguments ?? []),
   ];
+  const { listening } = options;
+  // LISTEN_PID says whose the sockets are, which only the process itself knows beforehand.
+  const handedOver = ['sh', '-c', 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', 'sh'];
   // unshare(1) becomes the service, so that its process is the one to signal.
-  return spawn('unshare', ['--mount', '--propagation', 'private', '--', ...service], {
-    env: { ...process.env, NOTIFY_SOCKET: undefined, LISTEN_FDS: undefined, ...options.environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  return spawn(
+    'unshare',
+    [
+      ...['--mount', '--propagation', 'private', '--'],
+      ...(listening === undefined ? [] : handedOver),
+      ...service,
+    ],
+    {
+      env: { ...process.env, NOTIFY_SOCKET: undefined, LISTEN_FDS: undefined, ...options.environment },
+      stdio: ['ignore', 'pipe', 'pipe', ...(listening === undefined ? [] : [listening])],
+    },
+  );
 }
