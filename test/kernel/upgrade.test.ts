@@ -125,9 +125,9 @@ class Container {
   /** Has it do something, and answers what came of it. */
   async ask(...words: readonly string[]): Promise<unknown> {
     this.#process.stdin.write(`${words.join(' ')}\n`);
-    const { value, done } = await this.#answers.next();
-    if (done === true) throw new Error('the container has ended');
-    return JSON.parse(value);
+    const answer = await this.#answers.next();
+    if (answer.done === true) throw new Error('the container has ended');
+    return JSON.parse(answer.value) as unknown;
   }
 
   async end(): Promise<void> {
@@ -241,6 +241,6 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))(
       expect(await container.ask('read', at('a/big'))).toBe(big);
       expect(await versionOf(old)).toBe('1.0.0');
       await old.stop();
-      });
+    });
   },
 );
