@@ -15,7 +15,7 @@ import {
   openFile,
   reopen,
 } from '../sys/file.ts';
-import { measureVerity } from '../sys/verity.ts';
+import { foreignVerity, measureVerity } from '../sys/verity.ts';
 
 /** An image that can no longer change, as the service takes it. */
 export interface ImmutableImage {
@@ -33,8 +33,6 @@ const verityFileSystems: readonly number[] = [
   fileSystemMagics.f2fs,
   fileSystemMagics.xfs,
 ];
-
-const sha256 = 1; // FS_VERITY_HASH_ALG_SHA256
 
 /**
  * Opens the image file at `path` in a form that cannot change: as it is where it has fs-verity or is a memfd that is
@@ -80,7 +78,8 @@ function trustedVerity(file: number): Digest | undefined {
   if (!verityFileSystems.includes(fileSystemMagic(file))) return undefined;
   try {
     const measured = measureVerity(file);
-    return measured?.algorithm === sha256 ? digestFromBytes(measured.digest) : undefined;
+    if (measured === undefined || foreignVerity(file, measured) !== undefined) return undefined;
+    return digestFromBytes(measured.digest);
   } catch (error) {
     // The service may see it otherwise, but a copy is right in any case.
     if (isSyscallError(error)) return undefined;

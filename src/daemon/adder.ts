@@ -112,12 +112,13 @@ export class Adder {
     const { from, most } = question;
     if (most === 0 || from >= scan.objects.length) return { missing: [], next: undefined };
     using folder = openStore(store);
-    const objects = scan.objects.slice(from, from + limits.missingSearched);
+    const paths = scan.objects.slice(from, from + limits.missingSearched);
+    const objects = paths.map((path, index) => ({ path, digest: scan.objectDigests[from + index] }));
     const task = { kind: 'missing', objects, verity: [false], listed: most } as const;
     const options = { owner: peer, stallable: false };
     const { value } = await this.#options.pool.run<'missing'>(task, [folder.number], options);
     const last = value.objects.at(-1);
-    const searched = value.count > most && last !== undefined ? objects.indexOf(last) + 1 : objects.length;
+    const searched = value.count > most && last !== undefined ? paths.indexOf(last) + 1 : paths.length;
     const next = from + searched;
     return { missing: value.objects, next: next < scan.objects.length ? next : undefined };
   }

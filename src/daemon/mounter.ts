@@ -154,7 +154,7 @@ export class Mounter {
       const checked = checksVerity(order.constraints, layers);
       const task = {
         kind: 'missing',
-        objects: scan.objects,
+        objects: scan.objects.map((path, index) => ({ path, digest: scan.objectDigests[index] })),
         verity: layers.map(() => checked),
         listed: objectsListed,
       } as const;
@@ -298,9 +298,7 @@ function layersKey(layers: readonly Layer[], order: MountOrder): string {
 function objectsMissing(missing: MissingObjects, stores: number): ObjectsMissing {
   const looked = stores === 1 ? 'looked for in one store' : `looked for in ${stores} stores`;
   const where = stores === 0 ? 'neither the request nor the rule names a store' : looked;
-  const lacking =
-    'some are there without fs-verity, which is required; a store with verity "trusted" and a rule with "if-present" do without';
-  const reason = missing.withoutVerity ? `${where}; ${lacking}` : where;
+  const reason = missing.unfit === undefined ? where : `${where}; some ${missing.unfit}`;
   return new ObjectsMissing({ count: missing.count, objects: [...missing.objects], reason });
 }
 

@@ -5,6 +5,7 @@ import type { Features } from '../mount/features.ts';
 import type { Leavings } from '../sys/stage.ts';
 import type { Failure } from './failures.ts';
 import type { FileFacts, Slice } from './object-files.ts';
+import type { WantedObject } from './missing-objects.ts';
 
 /** A task without its descriptors: plain data that passes to a mounting thread. Descriptors go beside it, as `fds`. */
 export type Task =
@@ -23,7 +24,7 @@ export type Task =
   /** fds [a store each] → []: which of `objects` no store has. */
   | {
       readonly kind: 'missing';
-      readonly objects: readonly string[];
+      readonly objects: readonly WantedObject[];
       readonly verity: readonly boolean[];
       readonly listed: number;
     }
@@ -65,8 +66,8 @@ export interface DirectoryFacts {
 export interface MissingObjects {
   readonly count: number;
   readonly objects: readonly string[];
-  /** Whether an object was found, but without the fs-verity that its store requires. */
-  readonly withoutVerity: boolean;
+  /** What keeps objects that were found from being used ("are there without fs-verity"); the first such reason. */
+  readonly unfit: string | undefined;
 }
 
 /** What each kind of task answers, besides descriptors. */

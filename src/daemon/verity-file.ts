@@ -3,7 +3,7 @@ import { digestFromBytes, type Digest } from '../base/digest.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, reopen } from '../sys/file.ts';
-import { measureVerity } from '../sys/verity.ts';
+import { foreignVerity, measureVerity } from '../sys/verity.ts';
 
 /**
  * Filesystems of the kernel's own whose answers about fs-verity count, by the magic number of fstatfs(2). The kernel
@@ -23,9 +23,6 @@ export function isLocalFileSystem(magic: number): boolean {
 
 /** The names of those filesystems, for messages. */
 export const localFileSystemNames: string = [...localFileSystems.values()].join(', ');
-
-/** FS_VERITY_HASH_ALG_SHA256, include/uapi/linux/fsverity.h. */
-const sha256 = 1;
 
 /** A file whose contents the kernel keeps from changing. */
 export interface VerityFile {
@@ -55,9 +52,10 @@ export function takeVerityFile(fd: number, field: string): VerityFile {
   }
   const measured = measureVerity(file.number);
   if (measured === undefined) throw new ImageNotImmutable({ reason: 'no fs-verity is enabled on the file' });
-  if (measured.algorithm !== sha256) {
+  const foreign = foreignVerity(file.number, measured);
+  if (foreign !== undefined) {
     throw new ImageNotImmutable({
-      reason: `its fs-verity uses hash algorithm ${measured.algorithm}, not SHA-256`,
+      reason: `its fs-verity uses ${foreign}; a copy in a sealed memfd would do`,
     });
   }
   return { digest: digestFromBytes(measured.digest), bytes: Number(again.size), file: file.moved() };

@@ -2,7 +2,7 @@ import { closeSync, fstatSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { Digest } from '../base/digest.ts';
-import { measureVerity } from '../sys/verity.ts';
+import { foreignVerity, measureVerity } from '../sys/verity.ts';
 import { measureContent } from './content.ts';
 import { objectDigest, openRegular, StoreError } from './objects.ts';
 import { Slots } from './slots.ts';
@@ -79,7 +79,10 @@ export async function checkObject(
   try {
     const { digest, bytes } = await measureContent(fd, fstatSync(fd).size);
     if (digest !== expected) return `damaged: its contents have the digest ${digest}`;
-    return { bytes, verity: measureVerity(fd) !== undefined };
+    const measured = measureVerity(fd);
+    const foreign = measured === undefined ? undefined : foreignVerity(fd, measured);
+    if (foreign !== undefined) return `its fs-verity uses ${foreign}: no mount with verity will take it`;
+    return { bytes, verity: measured !== undefined };
   } catch (error) {
     return `it cannot be read (${errorCode(error) ?? String(error)})`;
   } finally {

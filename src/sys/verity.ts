@@ -1,9 +1,12 @@
+import { foreignForm, parseVerityDescriptor, type VerityForm } from '../verity/descriptor.ts';
 import { lastErrnoName, SyscallError } from './errno.ts';
 import * as ffi from './ffi.ts';
 
 // fs-verity (Documentation/filesystems/fsverity.rst); the requests are those of linux/fsverity.h.
 const FS_IOC_ENABLE_VERITY = 0x4080_6685;
 const FS_IOC_MEASURE_VERITY = 0xc004_6686;
+const FS_IOC_READ_VERITY_METADATA = 0xc028_6687;
+const FS_VERITY_METADATA_TYPE_DESCRIPTOR = 2;
 const blockBytes = 4096;
 const digestBytesMax = 64;
 
@@ -18,7 +21,7 @@ const measured = ffi.allocate(4 + digestBytesMax);
 
 /**
  * The fs-verity digest of the file of `fd`, or undefined where it has none. Block size and salt are not told: the digest
- * commits to them. Only a filesystem of an allowlist is to be believed: a FUSE server answers whatever it likes. Throws
+ * commits to them, and foreignVerity() may know them. Only a filesystem of an allowlist is to be believed: a FUSE server answers whatever it likes. Throws
  * SyscallError.
  */
 export function measureVerity(fd: number): MeasuredVerity | undefined {
@@ -31,6 +34,33 @@ export function measureVerity(fd: number): MeasuredVerity | undefined {
   }
   const bytes = Math.min(measured.readUInt16LE(2), digestBytesMax);
   return { algorithm: measured.readUInt16LE(0), digest: new Uint8Array(measured.subarray(4, 4 + bytes)) };
+}
+
+const readArgument = ffi.allocate(40);
+const descriptor = ffi.allocate(256);
+
+/**
+ * How the fs-verity digest of the file of `fd` is made, from its descriptor (FS_IOC_READ_VERITY_METADATA, 5.12); undefined
+ * where the filesystem does not tell: btrfs does not. Throws SyscallError.
+ */
+function verityForm(fd: number): VerityForm | undefined {
+  readArgument.writeBigUInt64LE(BigInt(FS_VERITY_METADATA_TYPE_DESCRIPTOR), 0);
+  readArgument.writeBigUInt64LE(0n, 8);
+  readArgument.writeBigUInt64LE(BigInt(descriptor.length), 16);
+  readArgument.writeBigUInt64LE(ffi.addressOf(descriptor), 24);
+  const bytes = ffi.ioctl(fd, FS_IOC_READ_VERITY_METADATA, readArgument);
+  if (bytes >= 0) return parseVerityDescriptor(descriptor.subarray(0, bytes));
+  const code = lastErrnoName();
+  if (code === 'ENOTTY' || code === 'EOPNOTSUPP' || code === 'ENODATA') return undefined;
+  throw new SyscallError('ioctl', code, 'FS_IOC_READ_VERITY_METADATA');
+}
+
+/**
+ * Why `measured`, the digest of the file of `fd`, cannot be an image's or an object's, in words; undefined where nothing
+ * speaks against it. Throws SyscallError.
+ */
+export function foreignVerity(fd: number, { algorithm }: MeasuredVerity): string | undefined {
+  return foreignForm(verityForm(fd) ?? { algorithm, blockBytes, saltBytes: 0 });
 }
 
 /**

@@ -14,7 +14,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   trust: ['base'],
   policy: ['base', 'trust'],
   mount: ['base', 'policy'],
-  sys: ['base', 'mount'],
+  sys: ['base', 'verity', 'mount'],
   store: ['base', 'verity', 'composefs', 'sys'],
   daemon: ['base', 'varlink', 'api', 'verity', 'composefs', 'trust', 'policy', 'mount', 'sys', 'store'],
   client: ['base', 'varlink', 'api', 'verity', 'trust', 'mount', 'policy', 'sys'],
