@@ -5,7 +5,16 @@ import { makeDirectory } from '../store/make-directory.ts';
 import { errorCode, UnfinishedFile } from '../store/unfinished-file.ts';
 import { isSyscallError, SyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { duplicate, fstat, openBeneath, openTmpfile, pread, reopen, writeAll } from '../sys/file.ts';
+import {
+  beginWriting,
+  duplicate,
+  fstat,
+  openBeneath,
+  openTmpfile,
+  pread,
+  reopen,
+  writeAll,
+} from '../sys/file.ts';
 import { descriptorPath } from '../sys/path.ts';
 import { measureFile } from './copy-image.ts';
 import { modeFault } from './root-owned.ts';
@@ -129,12 +138,15 @@ export function measureFiles(files: readonly number[], sizes: readonly number[])
  * SyscallError, SystemError for a store in which something is not as it should be.
  */
 export function keepFiles(store: number, files: readonly number[], paths: readonly string[]): boolean[] {
-  const unfinished = files.map((file) => UnfinishedFile.adopt(duplicate(file).take()));
+  const unfinished: UnfinishedFile[] = [];
   try {
-    for (const file of unfinished)
+    for (const file of files) unfinished.push(UnfinishedFile.adopt(duplicate(file).take()));
+    for (const file of unfinished) beginWriting(file.fd);
+    for (const file of unfinished) {
       named(() => {
         file.finishSync(objectMode, true);
       });
+    }
     return unfinished.map((file, index) => publish(store, file, paths[index] ?? ''));
   } finally {
     for (const file of unfinished) file[Symbol.dispose]();

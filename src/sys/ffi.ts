@@ -73,6 +73,11 @@ export const linkat: (fromFd: number, from: Memory, toFd: number, to: Memory, fl
 export const statx: (dirFd: number, path: Memory, flags: number, mask: number, into: Memory) => number =
   libc.func('statx', 'int', ['int', 'void *', 'int', 'uint', 'void *']);
 export const fstatfs: (fd: number, into: Memory) => number = libc.func('fstatfs', 'int', ['int', 'void *']);
+export const syncFileRange: (fd: number, offset: number, bytes: number, flags: number) => number = libc.func(
+  'sync_file_range',
+  'int',
+  ['int', 'int64', 'int64', 'uint32'],
+);
 export const flock: (fd: number, operation: number) => number = libc.func('flock', 'int', ['int', 'int']);
 export const fchdir: (fd: number) => number = libc.func('fchdir', 'int', ['int']);
 export const llistxattr: (path: Memory, into: Memory, bytes: number) => number = libc.func(
