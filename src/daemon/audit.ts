@@ -1,6 +1,8 @@
 import pino, { type Logger } from 'pino';
 import type { Evidence } from '../policy/question.ts';
 import { exitNow } from '../sys/exit.ts';
+import { limits } from './limits.ts';
+import { LogOutput } from './log-output.ts';
 import type { Peer } from './peer.ts';
 
 /** The daemon's log: JSON lines on standard output. */
@@ -10,19 +12,25 @@ export type Log = Logger;
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** The log. Each line is written before the call returns, so that a decision is on record before its reply is out. */
-export function openLog(level: LogLevel): Log {
-  const destination = pino.destination({ dest: 1, sync: true });
-  destination.on('error', () => {
+/** The daemon's log, and its lines about decisions, which no level leaves out. */
+export interface Logs {
+  readonly log: Log;
+  readonly decisions: Log;
+  readonly output: LogOutput;
+}
+
+/** The log, on standard output. A decision is on record before its reply is out, as long as somebody reads (LogOutput). */
+export function openLog(level: LogLevel): Logs {
+  const output = new LogOutput(1, limits.logBytes, () => {
     // Decisions that nobody can look up later are not to be made; the service manager starts the service with a new log.
     exitNow(1);
   });
-  return pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, destination);
-}
-
-/** The same log for `audit` lines, which no level leaves out. */
-export function auditLog(log: Log): Log {
-  return log.child({}, { level: 'info' });
+  const options = { base: null, formatters: { level: (label: string) => ({ level: label }) } };
+  return {
+    log: pino({ ...options, level }, output.others),
+    decisions: pino({ ...options, level: 'info' }, output.decisions),
+    output,
+  };
 }
 
 /** What was decided on one request. */
@@ -43,7 +51,7 @@ export interface Decided {
   readonly milliseconds: number;
 }
 
-/** Writes the `audit` line of a decision to a log of `auditLog`. `user` is who counts as the caller, `uid` what the kernel reports. */
+/** Writes the `audit` line of a decision to the log `decisions`. `user` is who counts as the caller, `uid` what the kernel reports. */
 export function audit(log: Log, decided: Decided): void {
   const { peer, evidence } = decided;
   log.info(

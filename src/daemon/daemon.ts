@@ -38,7 +38,8 @@ export interface DaemonOptions {
  */
 export function startDaemon(options: DaemonOptions): void {
   prepareProcess();
-  const log = openLog(options.logLevel);
+  const logs = openLog(options.logLevel);
+  const { log } = logs;
   endOnBugs(log);
   const policies = Policies.open(options.policyDirectories, log);
   const notifier = new Notifier(options.environment['NOTIFY_SOCKET'], policies, log);
@@ -54,7 +55,7 @@ export function startDaemon(options: DaemonOptions): void {
       version: options.version,
       confinement: options.confinement,
       workshop,
-      log,
+      logs,
       reload,
     }),
     turns: new Turns(limits.callsInFlightPerUser, limits.callsInFlight),
@@ -75,7 +76,10 @@ export function startDaemon(options: DaemonOptions): void {
       log.error({ reason: tell(error).reason }, 'the policy does not load; the old one stays in force');
     }
   });
-  stopOnSignals(() => stop(listener, connections, workshop, notifier), log);
+  stopOnSignals(async () => {
+    await stop(listener, connections, workshop, notifier);
+    await logs.output.drained();
+  }, log);
   notifier.ready();
   log.info({ version: options.version, policy: policies.current.policy.digest }, 'ready');
 }

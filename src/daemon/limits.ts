@@ -56,7 +56,9 @@ export type LimitName =
   | 'missingSearched'
   | 'mountsKept'
   | 'mountsKeptPerUser'
-  | 'keptMilliseconds';
+  | 'keptMilliseconds'
+  | 'logBytes'
+  | 'mountsPerSecondPerUser';
 
 /**
  * Every size, count and time that a peer can choose, each with its reason. Describe tells the values, and
@@ -209,6 +211,14 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   missingSearched: {
     value: 8192,
     why: 'How many files of an image one call to AddObjects looks for in a store; some ten milliseconds.',
+  },
+  logBytes: {
+    value: 4 * mib,
+    why: 'Lines of the log that nobody has read yet. From a quarter on nothing more is decided, so that every decision has its line.',
+  },
+  mountsPerSecondPerUser: {
+    value: 2000,
+    why: 'Mount and Verify; ten times as many at once. More than an honest caller needs, and each writes a line to the log.',
   },
 };
 

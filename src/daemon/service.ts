@@ -1,4 +1,5 @@
 import {
+  LimitExceeded,
   mountDelegation,
   mountDelegationText,
   type Evidence as EvidenceReply,
@@ -7,12 +8,14 @@ import {
 import type { Evidence } from '../policy/question.ts';
 import { InvalidParameter, PermissionDenied } from '../varlink/service.ts';
 import { Server } from '../varlink/server.ts';
-import { audit, auditLog, type Decided, type Log } from './audit.ts';
+import { audit, type Decided, type Log, type Logs } from './audit.ts';
 import type { CallContext } from './call.ts';
 import type { Confinement } from './confine.ts';
 import { describe } from './describe.ts';
 import { addObjects, mount, verify, type Findings } from './handle.ts';
+import { limits } from './limits.ts';
 import { service } from './owner.ts';
+import { RateLimit } from './rate.ts';
 import { insideError, shortName, tell } from './refusal.ts';
 import { parseAddObjectsRequest, parseMountRequest, parseVerifyRequest } from './request.ts';
 import type { Workshop } from './workshop.ts';
@@ -22,7 +25,7 @@ export interface ServiceOptions {
   readonly version: string;
   readonly confinement: Confinement;
   readonly workshop: Workshop;
-  readonly log: Log;
+  readonly logs: Logs;
   /** Puts the policy on disk into force. Throws PolicyInvalid. */
   readonly reload: () => void;
 }
@@ -34,7 +37,7 @@ export function createServer(options: ServiceOptions): Server<CallContext> {
     [{ description: mountDelegation, text: mountDelegationText, methods: methods(options) }],
     {
       onBug: (error) => {
-        options.log.error({ err: error }, 'bug in a method');
+        options.logs.log.error({ err: error }, 'bug in a method');
       },
       bugError: insideError(),
       discard: (fds) => {
@@ -45,12 +48,14 @@ export function createServer(options: ServiceOptions): Server<CallContext> {
 }
 
 function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
-  const { workshop: stages, log } = options;
-  const logs: Logs = { log, decisions: auditLog(log) };
+  const { workshop: stages, logs } = options;
+  const { log } = logs;
+  const rate = new RateLimit(() => limits.mountsPerSecondPerUser);
+  const recorded: Recorded = { logs, rate };
   return {
     async Mount(parameters, context, { oneway }) {
       if (oneway) throw new InvalidParameter('oneway', 'nobody would get the mount');
-      return decided('Mount', context, logs, async (found) => {
+      return decided('Mount', context, recorded, async (found) => {
         const request = parseMountRequest(parameters, context.fds);
         const handout = await mount(request, context.peer, stages, found);
         context.ownStorage = handout.ownStorage;
@@ -65,7 +70,7 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
       });
     },
     async Verify(parameters, context) {
-      return decided('Verify', context, logs, async (found) => {
+      return decided('Verify', context, recorded, async (found) => {
         const request = parseVerifyRequest(parameters, context.fds);
         return {
           parameters: { evidence: evidenceReply(await verify(request, context.peer, stages, found)) },
@@ -73,7 +78,7 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
       });
     },
     async AddObjects(parameters, context) {
-      return decided('AddObjects', context, logs, async (found) => {
+      return decided('AddObjects', context, recorded, async (found) => {
         const request = parseAddObjectsRequest(parameters, context.fds);
         const { peer } = context;
         const { evidence, missing, missingNext } = await stages.adder.inTurn(peer, () =>
@@ -121,19 +126,24 @@ function demandRoot({ peer }: CallContext): void {
   if (!peer.caller.root) throw new PermissionDenied();
 }
 
-interface Logs {
-  readonly log: Log;
-  readonly decisions: Log;
+/** What is asked before anything is decided, and where it is put down. */
+interface Recorded {
+  readonly logs: Logs;
+  readonly rate: RateLimit;
 }
 
 /** Runs `work`, writes its audit line, and throws what the peer is to be told where it failed. */
 async function decided<Answer>(
   method: Decided['method'],
   context: CallContext,
-  { log, decisions }: Logs,
+  { logs: { log, decisions, output }, rate }: Recorded,
   work: (found: Findings) => Promise<Answer>,
 ): Promise<Answer> {
+  if (output.isBehind) throw new LimitExceeded({ limit: 'logBytes', value: limits.logBytes });
   const begun = performance.now();
+  if (!rate.pass(context.peer, begun)) {
+    throw new LimitExceeded({ limit: 'mountsPerSecondPerUser', value: limits.mountsPerSecondPerUser });
+  }
   const found: Findings = {
     digest: undefined,
     evidence: undefined,

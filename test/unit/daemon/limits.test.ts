@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { limits, limitTable } from '../../../src/daemon/limits.ts';
 import { containerRoot } from '../../../src/daemon/owner.ts';
-import { Rate } from '../../../src/daemon/rate.ts';
+import { Rate, RateLimit } from '../../../src/daemon/rate.ts';
 import { Shares } from '../../../src/daemon/shares.ts';
 
 describe('the table of limits', () => {
@@ -81,5 +81,22 @@ describe('a rate', () => {
     expect(rate.pass(999)).toBeUndefined();
     expect(rate.pass(1000)).toBe(2);
     expect(rate.pass(2000)).toBe(0);
+  });
+});
+
+describe('a rate limit', () => {
+  test('lets through what comes in time, ten seconds’ worth at once, for a group in all, and root always', () => {
+    const rate = new RateLimit(() => 2);
+    const passed = (user: number, now: number): number => {
+      let count = 0;
+      while (count < 100 && rate.pass({ user, group: 'container 7' }, now)) count += 1;
+      return count;
+    };
+    expect(passed(1, 0)).toBe(20);
+    expect(passed(2, 0)).toBe(0);
+    expect(passed(2, 1000)).toBe(2);
+    expect(rate.pass({ user: 3 }, 1000)).toBe(true);
+    expect(passed(1, 60_000)).toBe(20);
+    for (let count = 0; count < 100; count += 1) expect(rate.pass({ user: 0, root: true }, 0)).toBe(true);
   });
 });
