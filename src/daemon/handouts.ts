@@ -78,6 +78,7 @@ export class LiveMount {
 export class Handouts {
   readonly #superblocks = new Shares('superblocksPerUser', 'superblocks');
   readonly #copied = new Shares('copiedBytesPerUser', 'copiedBytes');
+  readonly #unverified = new Shares('unverifiedBytesPerUser', 'unverifiedBytes');
   readonly #live = new Set<LiveMount>();
   /** Gives up what is kept at the expense of a user, or of everybody, where a share is spent. */
   #makeRoom: (user: number | undefined) => void = () => undefined;
@@ -117,6 +118,17 @@ export class Handouts {
   /** Takes note of what has gone by now. */
   drain(): void {
     this.#watches?.drain();
+  }
+
+  /** Takes `bytes` of an image of which nobody has said yet who vouches for it; what gives them back. Throws LimitExceeded. */
+  reserveUnverified(owner: Owner, bytes: number): () => void {
+    const met = this.#unverified.take(owner, bytes);
+    if (met !== undefined) throw new LimitExceeded({ ...met });
+    let held = true;
+    return () => {
+      if (held) this.#unverified.give(owner, bytes);
+      held = false;
+    };
   }
 
   /** The mount was not made after all. */

@@ -25,6 +25,11 @@ export interface TakenImage extends Disposable {
   readonly fd: number;
   /** The share of the copied bytes that a copy takes; a mount of it holds it as well. */
   readonly copy: CopyShare | undefined;
+  /**
+   * Makes it ready to be mounted, once it was let in: only then a memfd is copied. Undefined where nothing is to be done. Rejects
+   * with LimitExceeded, ImageNotImmutable, SyscallError.
+   */
+  admit(): Promise<void> | undefined;
   /** What it holds; read when it is asked for the first time. Throws or rejects with IncompatibleImage. */
   scan(): Promise<ImageScan> | ImageScan;
 }
@@ -45,9 +50,9 @@ export interface ImagesOptions {
 interface Taken {
   readonly kind: TakenImage['kind'];
   readonly digest: Digest;
-  readonly fd: number;
+  fd: number;
   readonly bytes: number;
-  readonly copy: CopyShare | undefined;
+  copy: CopyShare | undefined;
   readonly installed: InstalledImage | undefined;
   dispose(): void;
 }
@@ -113,21 +118,42 @@ export class Images {
     if (!found.isFile()) throw new BadFileDescriptor({ field, reason: 'not a regular file' });
     const bytes = this.#size(found.size);
     const { pool, handouts, directory, closing } = this.#options;
-    const copy = handouts.reserveCopy(peer, bytes);
+    const held = handouts.reserveUnverified(peer, bytes);
+    const owned: { file?: OwnedFd; copy?: CopyShare } = {};
+    const dispose = (): void => {
+      held();
+      const { file, copy } = owned;
+      // To free the space of a large file takes a while, where no mount keeps it.
+      if (file === undefined) copy?.release();
+      else closing.close([file.take()], peer, () => copy?.release());
+    };
     try {
-      const task = { kind: 'copy', directory, bytes } as const;
-      const { fds, value } = await pool.run<'copy'>(task, [fd], { owner: peer, stallable: false });
-      const file = new OwnedFd(first(fds));
-      const dispose = (): void => {
-        // To free the space of a large file takes a while, where no mount keeps it.
-        closing.close([file.take()], peer, () => {
-          copy.release();
-        });
+      // Read where it is: what nobody vouches for takes no room on our disk.
+      const options = { owner: peer, stallable: false };
+      const { value } = await pool.run<'measure'>({ kind: 'measure', bytes }, [fd], options);
+      const taken: Taken = {
+        kind: 'memfd',
+        digest: value.digest,
+        fd,
+        bytes,
+        copy: undefined,
+        installed: undefined,
+        dispose,
       };
-      const taken = { kind: 'memfd', fd: file.number, bytes, copy, installed: undefined, dispose } as const;
-      return this.#taken({ ...taken, digest: value.digest }, peer);
+      const admit = async (): Promise<void> => {
+        if (taken.copy !== undefined) return;
+        taken.copy = owned.copy = handouts.reserveCopy(peer, bytes);
+        const task = { kind: 'copy', directory, bytes } as const;
+        const { fds, value: copied } = await pool.run<'copy'>(task, [fd], options);
+        owned.file = new OwnedFd(first(fds));
+        taken.fd = owned.file.number;
+        // Seals say that it cannot have changed; what is mounted does not rest on that.
+        if (copied.digest !== taken.digest)
+          throw new ImageNotImmutable({ reason: 'the memfd changed while it was read' });
+      };
+      return this.#taken(taken, peer, admit);
     } catch (error) {
-      copy.release();
+      dispose();
       throw error;
     }
   }
@@ -162,13 +188,18 @@ export class Images {
     return Number(bytes);
   }
 
-  #taken(taken: Taken, peer: Owner): TakenImage {
-    const { kind, digest, fd, copy, installed } = taken;
+  #taken(taken: Taken, peer: Owner, admit: TakenImage['admit'] = () => undefined): TakenImage {
+    const { kind, digest, installed } = taken;
     return {
       kind,
       digest,
-      fd,
-      copy,
+      get fd() {
+        return taken.fd;
+      },
+      get copy() {
+        return taken.copy;
+      },
+      admit,
       installed,
       ...(installed === undefined ? {} : { location: installed.location }),
       ...(installed?.signatureFile === undefined ? {} : { signatureFile: installed.signatureFile }),

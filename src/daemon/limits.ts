@@ -34,6 +34,8 @@ export type LimitName =
   | 'imageBytes'
   | 'copiedBytesPerUser'
   | 'copiedBytes'
+  | 'unverifiedBytesPerUser'
+  | 'unverifiedBytes'
   | 'superblocksPerUser'
   | 'superblocks'
   | 'threads'
@@ -135,6 +137,11 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
     why: 'Memfds are copied to the disk of the daemon and live as long as their mounts; a share for each user.',
   },
   copiedBytes: { value: 16 * gib, why: 'The copies of all users together, so that the disk does not fill.' },
+  unverifiedBytesPerUser: {
+    value: 2 * gib,
+    why: 'Memfds of calls under way, which are read before anybody is known to vouch for them.',
+  },
+  unverifiedBytes: { value: 16 * gib, why: 'The same of all users: so much is read at most for nothing.' },
   superblocksPerUser: {
     value: 256,
     why: 'Each superblock of a user holds kernel memory that the daemon cannot take back.',

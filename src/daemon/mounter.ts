@@ -133,6 +133,7 @@ export class Mounter {
       });
       const layers = (): Layer[] => [...this.#policyLayers(order), ...own];
       await this.#demandObjects(order, input, scan, layers(), undefined);
+      await order.image.admit();
       return await this.#onThread(order, input, layers());
     } finally {
       closing.close(clones, order.peer);
@@ -168,6 +169,18 @@ export class Mounter {
 
   #make(order: MountOrder, input: Input, layers: readonly OpenPolicyStore[]): Promise<OwnedFd> | OwnedFd {
     if (order.image.kind === 'verity') return this.#onThread(order, input, layers);
+    const { kept } = this.#options;
+    const kinds = kept === undefined ? undefined : keepable(order, input.fileSystem, layers);
+    const known = kept === undefined || kinds === undefined ? undefined : this.#clone(kept, kinds.top, order);
+    if (known !== undefined) return known;
+    const admitted = order.image.admit();
+    if (admitted === undefined) return this.#makeNew(order, input, layers);
+    return admitted.then(() =>
+      this.#makeNew(order, input, layers.length === 0 ? [] : this.#policyLayers(order)),
+    );
+  }
+
+  #makeNew(order: MountOrder, input: Input, layers: readonly OpenPolicyStore[]): OwnedFd {
     const { kept } = this.#options;
     const kinds = kept === undefined ? undefined : keepable(order, input.fileSystem, layers);
     const planned = { ...input, imageFd: order.image.fd, stores: layers };

@@ -164,6 +164,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     peer,
     mount: async (taken, changes = {}) => {
       const stores = { names: undefined, directories: [], [Symbol.dispose]: () => undefined };
+      await taken.admit();
       return mounter.mount({
         image: taken,
         constraints,

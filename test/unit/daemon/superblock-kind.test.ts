@@ -22,6 +22,7 @@ function order(
       installed,
       fd: -1,
       copy: undefined,
+      admit: () => undefined,
       scan: () => {
         throw new Error('nobody is to read it');
       },
