@@ -253,21 +253,22 @@ export const seccomp: (nr: number, operation: number, flags: number, argument: M
 );
 export const exitProcess: (code: number) => void = libc.func('_exit', 'void', ['int']);
 
-const pauseAddress = koffi.address(libc.symbol('pause'));
-const clone: (code: bigint, stackTop: bigint, flags: number, argument: null) => number = libc.func(
+const sleepAddress = koffi.address(libc.symbol('sleep'));
+const clone: (code: bigint, stackTop: bigint, flags: number, argument: number) => number = libc.func(
   'clone',
   'int',
-  ['uintptr_t', 'uintptr_t', 'int', 'void *'],
+  ['uintptr_t', 'uintptr_t', 'int', 'uintptr_t'],
 );
 
 /**
- * Starts a child that does nothing but wait to be killed, in new namespaces by clone(2)'s `flags`. Its code is
- * libc's own pause(2): JavaScript never runs in it, so it is safe in a process with threads. Returns its pid, or -1.
+ * Starts a child that does nothing but wait to be killed, in new namespaces by clone(2)'s `flags`. Its code is libc's own
+ * sleep(3): JavaScript never runs in it, so it is safe in a process with threads. Where this process is killed
+ * meanwhile, it ends by itself after `seconds`. Returns its pid, or -1.
  */
-export function cloneIdleChild(flags: number): number {
+export function cloneIdleChild(flags: number, seconds: number): number {
   const stack = allocate(64 * 1024);
   const top = (addressOf(stack) + BigInt(stack.length)) & ~15n;
-  return clone(pauseAddress, top, flags, null);
+  return clone(sleepAddress, top, flags, seconds);
 }
 
 // Readiness

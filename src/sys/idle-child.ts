@@ -10,6 +10,8 @@ const CLONE_NEWUSER = 0x1000_0000;
 const CLONE_FILES = 0x400;
 const SIGCHLD = 17;
 const SIGKILL = 9;
+/** An orphan of a process that was killed holds its open files, the lock on the state folder among them, for no longer. */
+const secondsMax = 5;
 
 /** A user namespace, and a mount namespace that belongs to it and is a slave of the one it was made in. */
 export interface MadeNamespaces {
@@ -19,13 +21,13 @@ export interface MadeNamespaces {
 
 /**
  * Makes namespaces that no process lives in. A child makes them, because a process with threads cannot unshare its user
- * namespace; it runs nothing but pause(2), and is killed as soon as its namespaces are open here. Every ID means the
+ * namespace; it runs nothing but sleep(3), and is killed as soon as its namespaces are open here. Every ID means the
  * same within as outside. Throws SyscallError: ENOSPC where user.max_user_namespaces does not allow it.
  */
 export function makeNamespaces(): MadeNamespaces {
   const pid = check(
     'clone',
-    ffi.cloneIdleChild(CLONE_NEWUSER | CLONE_NEWNS | CLONE_FILES | SIGCHLD),
+    ffi.cloneIdleChild(CLONE_NEWUSER | CLONE_NEWNS | CLONE_FILES | SIGCHLD, secondsMax),
     'namespaces',
   );
   try {
