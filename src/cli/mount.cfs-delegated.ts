@@ -11,14 +11,13 @@ const name = 'mount.cfs-delegated';
 /** An error that no code was given to: "system error" to mount(8). */
 const systemFailure = 2;
 
-endQuietlyWithoutReader();
-
-await runProgram(
+// Nothing waits for its end but the process itself: the bundle is CommonJS, which has no await out here.
+void runProgram(
   name,
   async () => {
     const parsed = parseMountArguments(process.argv.slice(2));
-    if (parsed.kind === 'help') print(mountHelp());
-    else if (parsed.kind === 'version') print(programVersion());
+    if (parsed.kind === 'help') printForReader(mountHelp());
+    else if (parsed.kind === 'version') printForReader(programVersion());
     else await mount(parsed);
   },
   systemFailure,
@@ -30,5 +29,11 @@ async function mount(parsed: MountArguments): Promise<void> {
   // Only now: usage errors and --help need no system calls of their own.
   const { describeOutcome, mountImage } = await import('./mount-image.ts');
   const outcome = await mountImage(job);
-  if (parsed.verbose) print(`${name}: ${describeOutcome(outcome, job)}`);
+  if (parsed.verbose) printForReader(`${name}: ${describeOutcome(outcome, job)}`);
+}
+
+/** To open standard output takes a millisecond; most mounts print nothing. */
+function printForReader(text: string): void {
+  endQuietlyWithoutReader();
+  print(text);
 }

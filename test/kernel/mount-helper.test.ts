@@ -98,7 +98,7 @@ verity = "never"
 
   const prelude = `
 cd "$FOLDER"
-helper() { "$NODE" "$PROGRAMS/mount.cfs-delegated.js" "$@"; }
+helper() { "$NODE" "$PROGRAMS/mount.cfs-delegated.cjs" "$@"; }
 mountctl() { "$NODE" "$PROGRAMS/cfs-mountctl.js" "$@"; }
 here="socket=$CFS_SOCKET"
 mounts() { grep -c " $FOLDER/mnt " /proc/self/mountinfo || true; }
