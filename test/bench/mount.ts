@@ -1,16 +1,25 @@
-import { loadavg, release } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, totalmem } from 'node:os';
+import { resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { DelegatedMount } from '../../src/client/client.ts';
+import { EvidenceCache } from '../../src/daemon/evidence.ts';
+import { decide } from '../../src/policy/decide.ts';
+import { loadPolicy } from '../../src/policy/load.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { addSeals, createMemfd, writeAll } from '../../src/sys/file.ts';
 import { isRoot } from '../support/needs.ts';
-import { startRawRounds, type RawRounds } from './raw-rounds.ts';
-import { installedName, openRoom, type Room, type SignedImage } from './room.ts';
+import { measureCrowd } from './crowd.ts';
+import { median, microseconds, quantile, timesTable, type Times } from './figures.ts';
+import { measurePrograms } from './programs.ts';
+import { compileRaw, startRaw, type RawRounds, type RawWork } from './raw-rounds.ts';
+import { openRoom, type BenchImage, type Room } from './room.ts';
 
 /**
- * The time from call to received mount, beside the system calls without which nobody mounts. All kinds of rounds take
- * turns, a few of each at a time, so that whatever else the machine does meets all alike.
- * Usage: `npm run bench -- [ROUNDS OF KNOWN IMAGES [ROUNDS OF NEW IMAGES]]`.
+ * What mounting takes, beside the system calls without which nobody mounts and beside what others offer for the same, all
+ * in one run; the kinds of rounds take turns, a few of each at a time, so that whatever else the machine does meets all
+ * alike. Writes test/bench/RESULTS.md. Usage: `npm run bench -- [ROUNDS OF KNOWN IMAGES]`.
  */
 interface Series {
   readonly name: string;
@@ -20,16 +29,8 @@ interface Series {
   readonly times: number[];
 }
 
-const turns = 100;
-
-/** Times `round`, which answers with what is to be closed outside of the time. */
-async function timed(round: () => Promise<DelegatedMount | undefined>): Promise<number> {
-  const begun = performance.now();
-  const made = await round();
-  const microseconds = (performance.now() - begun) * 1000;
-  made?.mount.close();
-  return microseconds;
-}
+const turns = 50;
+const floodCalls = 8000;
 
 function repeated(round: () => Promise<number>): Series['run'] {
   return async (rounds) => {
@@ -39,6 +40,15 @@ function repeated(round: () => Promise<number>): Series['run'] {
   };
 }
 
+/** Times `round`, which answers with what is to be closed outside of the time. */
+async function timed(round: () => Promise<DelegatedMount | undefined>): Promise<number> {
+  const begun = performance.now();
+  const made = await round();
+  const took = (performance.now() - begun) * 1000;
+  made?.mount.close();
+  return took;
+}
+
 function sealed(bytes: Uint8Array): OwnedFd {
   using memfd = createMemfd('image');
   writeAll(memfd.number, bytes);
@@ -46,53 +56,122 @@ function sealed(bytes: Uint8Array): OwnedFd {
   return memfd.moved();
 }
 
-async function mountMemfd({ client }: Room, { image, signature }: SignedImage): Promise<number> {
-  using memfd = sealed(image);
-  return await timed(() => client.mount({ image: { fd: memfd.number }, signatures: [signature] }));
+async function mountMemfd(room: Room, image: Pick<BenchImage, 'bytes' | 'signature'>): Promise<number> {
+  using memfd = sealed(image.bytes);
+  const options = { image: { fd: memfd.number }, signatures: [image.signature] };
+  return await timed(() => room.client.mount(options));
 }
 
-function allSeries(room: Room, raw: RawRounds | undefined, known: number, few: number): Series[] {
-  const { client } = room;
-  const inC = (what: 'build' | 'pass' | 'call'): Series['run'] =>
-    raw === undefined ? () => Promise.resolve([]) : (rounds) => raw.run(what, rounds);
+/** After everything that is kept was dropped, as for an image that nobody has mounted since it was installed. */
+async function afterDrop(room: Room, round: () => Promise<number>): Promise<number> {
+  await room.client.drop();
+  return await round();
+}
+
+/** Evidence and decision for content that is known, in this process. */
+function decisions(room: Room): Series['run'] {
+  const { policy } = loadPolicy([room.policyFolder], { owners: 'refuse' });
+  const evidence = new EvidenceCache(16);
+  const { digest, signature } = room.small;
+  const round = (): number => {
+    const begun = performance.now();
+    const question = {
+      caller: { uid: 1000, root: false, gids: [1000] },
+      digest,
+      verification: evidence.verify([signature], digest, policy),
+      allowUnsigned: false,
+      clientStores: false,
+      now: new Date(),
+      newestVersion: () => undefined,
+    };
+    if (decide(policy, question).outcome === 'deny') throw new Error('the policy of the benchmark refuses');
+    return (performance.now() - begun) * 1000;
+  };
+  return (rounds) => Promise.resolve(Array.from({ length: rounds }, round));
+}
+
+const baseline = 'raw calls: build the mount';
+
+function allSeries(room: Room, programs: Programs, known: number): Series[] {
+  const { small, large } = room;
   const series = (name: string, rounds: number, run: Series['run']): Series => ({
     name,
     rounds,
     run,
     times: [],
   });
+  const by = (raw: RawRounds, what: RawWork): Series['run'] => {
+    return (rounds) => raw.run(what, rounds);
+  };
+  const first = async (raw: RawRounds): Promise<number> => {
+    const [time = NaN] = await raw.run('call', 1);
+    return time;
+  };
+  const few = Math.max(Math.round(known / 50), 1);
   return [
-    series('raw calls: build', known, inC('build')),
-    series(baseline, known, inC('pass')),
-    series(
-      'Describe, client library',
-      known,
-      repeated(() => timed(() => client.describe().then(() => undefined))),
-    ),
-    series('known image by name, bare socket', known, inC('call')),
+    series(baseline, known, by(programs.byName, 'build')),
+    series('raw calls: build it, pass it through a socket', known, by(programs.byName, 'pass')),
+    series('known image by name', known, by(programs.byName, 'call')),
+    series('known image by digest', known, by(programs.byDigest, 'call')),
+    series('known image with an ID mapping seen before', known, by(programs.mapped, 'call')),
+    series('the same as the first, connecting and closing included', known, by(programs.byName, 'dial')),
     series(
       'known image by name, client library',
       known,
-      repeated(() => timed(() => client.mount({ image: { name: installedName } }))),
+      repeated(() => timed(() => room.client.mount({ image: { name: small.name } }))),
     ),
     series(
-      'known image, sealed memfd',
+      'Describe, client library',
       known,
-      repeated(() => mountMemfd(room, room.known)),
+      repeated(() => timed(() => room.client.describe().then(() => undefined))),
+    ),
+    series('decision and verification, known content', known, decisions(room)),
+    series('raw calls: build the 8 MB image', few, by(programs.large, 'build')),
+    series(
+      '8 MB image by name, not kept',
+      few,
+      repeated(() => afterDrop(room, () => first(programs.large))),
     ),
     series(
-      'new image, sealed memfd',
+      'known 100-file image, sealed memfd',
+      few,
+      repeated(() => mountMemfd(room, small)),
+    ),
+    series(
+      'new 100-file image, sealed memfd',
       few,
       repeated(async () => mountMemfd(room, await room.makeNew())),
+    ),
+    series(
+      '8 MB image, sealed memfd, not kept',
+      few,
+      repeated(() => afterDrop(room, () => mountMemfd(room, large))),
     ),
   ];
 }
 
-const baseline = 'raw calls: build and pass';
+interface Programs {
+  readonly byName: RawRounds;
+  readonly byDigest: RawRounds;
+  readonly mapped: RawRounds;
+  readonly large: RawRounds;
+}
+
+function startPrograms(room: Room, program: string): Programs {
+  const { small, large } = room;
+  const start = (image: BenchImage, name: string, more: object = {}, wrapper: string[] = []): RawRounds =>
+    startRaw(program, room.target(image, { image: { name }, ...more }), wrapper);
+  return {
+    byName: start(small, small.name),
+    byDigest: start(small, small.digest),
+    mapped: start(small, small.name, { idMap: 'caller' }, ['unshare', '--user', '--map-root-user', '--']),
+    large: start(large, large.name),
+  };
+}
 
 async function takeTurns(all: readonly Series[]): Promise<void> {
   // Not counted: what is compiled, opened and learnt the first time.
-  for (const { run } of all) await run(20);
+  for (const { run, rounds } of all) await run(Math.min(rounds, 300));
   for (let turn = 1; turn <= turns; turn++) {
     for (const { rounds, run, times } of all) {
       const due = Math.round((rounds * turn) / turns) - times.length;
@@ -104,57 +183,83 @@ async function takeTurns(all: readonly Series[]): Promise<void> {
   }
 }
 
-function quantile(sorted: readonly number[], part: number): number {
-  return sorted[Math.floor(sorted.length * part)] ?? NaN;
+async function starts(room: Room): Promise<string[]> {
+  const [ready, first, idle]: [number[], number[], number[]] = [[], [], []];
+  for (let round = 0; round < 3; round++) {
+    ready.push(await room.restart());
+    await wait(3000);
+    idle.push(room.residentMegabytes());
+    first.push(await timed(() => room.client.mount({ image: { name: room.large.name } })));
+  }
+  return [
+    `From the start of the service to its first answer: ${median(ready).toFixed(0)} ms. Idle, three seconds later: ` +
+      `${median(idle).toFixed(0)} MB resident.`,
+    `The first mount of the 8 MB image by name after that: ${microseconds(median(first))}.`,
+  ];
 }
 
-function report(all: readonly Series[]): string {
-  const of = (times: readonly number[]): number[] => [...times].sort((a, b) => a - b);
-  const unit = quantile(of(all.find(({ name }) => name === baseline)?.times ?? []), 0.5);
-  const rows = all
-    .filter(({ times }) => times.length > 0)
-    .map(({ name, times }) => {
-      const sorted = of(times);
-      const [p10, p50, p90] = [0.1, 0.5, 0.9].map((part) => quantile(sorted, part)) as [
-        number,
-        number,
-        number,
-      ];
-      const ratio = Number.isNaN(unit) ? '' : `${(p50 / unit).toFixed(2)} x`;
-      return [name, `${times.length}`, p10.toFixed(0), p50.toFixed(0), p90.toFixed(0), ratio];
-    });
-  const table = [['microseconds', 'rounds', 'p10', 'p50', 'p90', 'to raw'], ...rows];
-  return table
-    .map(([name = '', ...cells]) => [name.padEnd(38), ...cells.map((cell) => cell.padStart(10))].join(''))
-    .join('\n');
+async function flood(raw: RawRounds): Promise<string> {
+  await raw.run('flood', 2000);
+  const times = await raw.run('flood', floodCalls);
+  const took = times.pop() ?? NaN;
+  const sorted = times.sort((a, b) => a - b);
+  const rate = (floodCalls / took) * 1e6;
+  return (
+    `64 connections at once, known image by name: ${rate.toFixed(0)} calls a second, each answered within ` +
+    `${microseconds(quantile(sorted, 0.5))} (median) and ${microseconds(quantile(sorted, 0.99))} (p99).`
+  );
+}
+
+function machine(): string {
+  const [processor] = cpus();
+  const memory = (totalmem() / 2 ** 30).toFixed(0);
+  const commit = execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim();
+  return (
+    `Linux ${release()}, Node ${process.version}, ${cpus().length} × ${processor?.model ?? 'unknown'}, ${memory} GB; ` +
+    `commit ${commit}, ${new Date().toISOString().slice(0, 10)}.`
+  );
 }
 
 function load(): string {
-  return loadavg()
-    .map((average) => average.toFixed(2))
-    .join(' ');
+  return loadavg()[0]?.toFixed(1) ?? '';
 }
 
-async function main(known: number, few: number): Promise<void> {
+async function main(known: number): Promise<void> {
   const room = await openRoom();
-  const raw = startRawRounds(room);
-  if (raw === undefined)
-    console.error('SKIPPED (bench): the raw calls and the bare socket, since there is no gcc');
   try {
-    const all = allSeries(room, raw, known, few);
+    const program = compileRaw(room.folder);
+    if (program === undefined) throw new Error('the benchmark needs gcc: its baseline is a program in C');
     const before = load();
+    const programs = startPrograms(room, program);
+    const all = allSeries(room, programs, known);
     await takeTurns(all);
-    console.log(`Linux ${release()}, Node ${process.version}, load ${before} before and ${load()} after`);
-    console.log(report(all));
+    const rate = await flood(programs.byName);
+    await Promise.all(Object.values(programs).map((each: RawRounds) => each.close()));
+    const whole: Times[] = measurePrograms(room);
+    const crowd = await measureCrowd(room, program);
+    const begun = await starts(room);
+    const unit = median(all.find(({ name }) => name === baseline)?.times ?? []);
+    const text = [
+      '# What mounting takes',
+      `Written by \`npm run bench\`. ${machine()} Load ${before} before and ${load()} after: other work on the machine ` +
+        'slows everything, so that ratios within one run say more than times.',
+      'A call is timed by a bare client in C (test/bench/raw.c), from sending it to having received the mount, on a ' +
+        'connection that is open already, unless a row says otherwise.',
+      timesTable(all, unit),
+      [rate, ...crowd, ...begun].map((line) => `- ${line}`).join('\n'),
+      'Whole processes, each started anew (all but the last three in a mount namespace of their own, which takes some ' +
+        'milliseconds of each):',
+      timesTable(whole, median(whole[0]?.times ?? [])).replace('to raw', 'to Node'),
+    ].join('\n\n');
+    writeFileSync(resolve(process.cwd(), 'test/bench/RESULTS.md'), `${text}\n`);
+    console.log(text);
   } finally {
-    raw?.close();
     await room.close();
   }
 }
 
 if (isRoot) {
-  const [known = '2000', few = '50'] = process.argv.slice(2);
-  await main(Number(known), Number(few));
+  await main(Number(process.argv[2] ?? '2000'));
 } else {
   console.error('The benchmark mounts, and so must be run by root.');
   process.exitCode = 1;

@@ -1,31 +1,42 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Room } from './room.ts';
+
+/** What raw.c can be asked for. */
+export type RawWork = 'build' | 'pass' | 'call' | 'dial' | 'flood' | 'hold' | 'walk';
 
 /** Runs rounds in a C program, raw.c: each answers with the microseconds of every round. */
 export interface RawRounds {
-  run(what: 'build' | 'pass' | 'call', rounds: number): Promise<number[]>;
-  close(): void;
+  run(what: RawWork, rounds: number): Promise<number[]>;
+  close(): Promise<void>;
 }
 
-/** Compiles and starts raw.c; undefined where this machine has no gcc. */
-export function startRawRounds(room: Room): RawRounds | undefined {
-  const folder = mkdtempSync(join(tmpdir(), 'cfs-bench-'));
+/** What the program works with. */
+export interface RawTarget {
+  readonly imagePath: string;
+  readonly storePath: string;
+  readonly socketPath: string;
+  /** A file with the bytes of a call of Mount. */
+  readonly requestPath: string;
+}
+
+/** Compiles raw.c into `folder`; undefined where this machine has no gcc. */
+export function compileRaw(folder: string): string | undefined {
   const program = join(folder, 'raw');
   const source = resolve(process.cwd(), 'test/bench/raw.c');
-  const compiler = process.env['CC'] ?? 'gcc';
-  const compiled = spawnSync(compiler, ['-O2', '-Wall', '-o', program, source], { encoding: 'utf8' });
-  if (compiled.error !== undefined) {
-    rmSync(folder, { recursive: true });
-    return undefined;
-  }
+  const options = ['-O2', '-Wall', '-o', program, source];
+  const compiled = spawnSync(process.env['CC'] ?? 'gcc', options, { encoding: 'utf8' });
+  if (compiled.error !== undefined) return undefined;
   if (compiled.status !== 0) throw new Error(compiled.stderr);
-  const child = spawn(program, [room.imagePath, room.storePath, room.socketPath, room.requestPath], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  return program;
+}
+
+/** Starts what compileRaw made; `wrapper` is a command that takes the program for the rest of its words. */
+export function startRaw(program: string, target: RawTarget, wrapper: readonly string[] = []): RawRounds {
+  const { imagePath, storePath, socketPath, requestPath } = target;
+  const [command, ...words] = [...wrapper, program, imagePath, storePath, socketPath, requestPath];
+  const child = spawn(command, words, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise((done) => child.once('close', done));
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   return {
     run: async (what, rounds) => {
@@ -34,9 +45,9 @@ export function startRawRounds(room: Room): RawRounds | undefined {
       if (line.done === true) throw new Error('the program of the raw calls has ended');
       return line.value.trim().split(' ').map(Number);
     },
-    close: () => {
+    close: async () => {
       child.stdin.end();
-      rmSync(folder, { recursive: true });
+      await ended;
     },
   };
 }

@@ -5,11 +5,18 @@
  *             overlay over it
  *   pass N    the same, and the result passed through a socket and received
  *   call N    the bytes of the file REQUEST sent to the service at SOCKET, and its reply with a mount received
+ *   dial N    the same by a connection of its own, which is closed in the time
+ *   flood N   so many calls in all, over 64 connections at once: microseconds from each call to its reply, and last of all
+ *             the microseconds that everything took
+ *   hold N    so many calls whose mounts stay open
+ *   walk N    stat of all that is in the mount received last
  *
  * Each answers with a line: the microseconds of every round. What a round leaves is closed outside of the time.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <fts.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +28,8 @@
 
 enum { SET_STRING = 1, SET_FD = 5, CMD_CREATE = 6, ATTRIBUTES = 1 | 2 | 4 /* ro, nosuid, nodev */ };
 
-static int pair[2], service = -1;
+static const char *socket_path;
+static int pair[2], service = -1, latest = -1;
 static char request[65536];
 static size_t request_bytes;
 
@@ -92,10 +100,9 @@ static int pass(int mount) {
   return received;
 }
 
-/* The mount in the reply, which ends with a NUL. */
-static int call(void) {
+/* The mount in the reply that comes from the service, and ends with a NUL. */
+static int reply_from(int service) {
   static char reply[65536];
-  must(send(service, request, request_bytes, 0), "send");
   int mount = -1;
   size_t total = 0;
   do {
@@ -112,14 +119,34 @@ static int call(void) {
   return mount;
 }
 
-static void connect_service(const char *path, const char *request_path) {
+static int connect_service(void) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) exit(2);
-  strcpy(address.sun_path, path);
-  service = must(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
-  must(connect(service, (struct sockaddr *)&address, sizeof address), path);
-  int file = must(open(request_path, O_RDONLY | O_CLOEXEC), request_path);
-  request_bytes = must(read(file, request, sizeof request), request_path);
+  if (strlen(socket_path) >= sizeof address.sun_path) exit(2);
+  strcpy(address.sun_path, socket_path);
+  int made = must(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
+  must(connect(made, (struct sockaddr *)&address, sizeof address), socket_path);
+  return made;
+}
+
+static void ask(int service) { must(send(service, request, request_bytes, 0), "send"); }
+
+static int call(void) {
+  ask(service);
+  return reply_from(service);
+}
+
+static int dial(void) {
+  int own = connect_service();
+  ask(own);
+  int mount = reply_from(own);
+  close(mount);
+  close(own);
+  return -1;
+}
+
+static void read_request(const char *path) {
+  int file = must(open(path, O_RDONLY | O_CLOEXEC), path);
+  request_bytes = must(read(file, request, sizeof request), path);
   close(file);
 }
 
@@ -129,26 +156,78 @@ static double now(void) {
   return time.tv_sec * 1e6 + time.tv_nsec / 1e3;
 }
 
+static void flood(int calls) {
+  enum { CONNECTIONS = 64 };
+  static struct pollfd polls[CONNECTIONS];
+  static double begun[CONNECTIONS];
+  for (int index = 0; index < CONNECTIONS; index++) polls[index] = (struct pollfd){connect_service(), POLLIN, 0};
+  double start = now();
+  int asked = 0, answered = 0;
+  for (int index = 0; index < CONNECTIONS && asked < calls; index++, asked++) {
+    begun[index] = now();
+    ask(polls[index].fd);
+  }
+  while (answered < calls) {
+    must(poll(polls, CONNECTIONS, -1), "poll");
+    for (int index = 0; index < CONNECTIONS; index++) {
+      if (!polls[index].revents) continue;
+      close(reply_from(polls[index].fd));
+      answered++;
+      printf("%.1f ", now() - begun[index]);
+      if (asked == calls) continue;
+      asked++;
+      begun[index] = now();
+      ask(polls[index].fd);
+    }
+  }
+  printf("%.1f ", now() - start);
+  for (int index = 0; index < CONNECTIONS; index++) close(polls[index].fd);
+}
+
+static void walk(int mount) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d/", mount);
+  char *const paths[] = {path, NULL};
+  FTS *tree = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+  if (!tree) must(-1, path);
+  while (fts_read(tree)) {
+  }
+  fts_close(tree);
+}
+
+/* One round: what was made, and what was received, both to be closed; -1 for neither. */
+static void round_of(char what, const char *image, const char *store, int *made, int *received) {
+  switch (what) {
+  case 'b': *made = build(image, store); return;
+  case 'p': *received = pass(*made = build(image, store)); return;
+  case 'c': *received = call(); return;
+  case 'd': dial(); return;
+  case 'h': latest = call(); return;
+  case 'w': walk(latest); return;
+  }
+}
+
 int main(int count, char **parameters) {
   if (count != 5) {
     fprintf(stderr, "usage: raw IMAGE STORE SOCKET REQUEST\n");
     return 2;
   }
   must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
-  connect_service(parameters[3], parameters[4]);
+  socket_path = parameters[3];
+  read_request(parameters[4]);
+  service = connect_service();
   char what[16];
   int rounds;
   while (scanf("%15s %d", what, &rounds) == 2) {
-    for (int round = 0; round < rounds; round++) {
-      int mount = -1, received = -1;
+    for (int round = 0; round < rounds && *what != 'f'; round++) {
+      int made = -1, received = -1;
       double start = now();
-      if (*what == 'c') received = call();
-      else mount = build(parameters[1], parameters[2]);
-      if (*what == 'p') received = pass(mount);
+      round_of(*what, parameters[1], parameters[2], &made, &received);
       printf("%.1f ", now() - start);
-      if (mount >= 0) close(mount);
+      if (made >= 0) close(made);
       if (received >= 0) close(received);
     }
+    if (*what == 'f') flood(rounds);
     printf("\n");
     fflush(stdout);
   }
