@@ -173,15 +173,20 @@ export class Installed {
   /** Measures what was opened and keeps it. Where image and signature do not fit, both are opened once more. */
   async #learn(name: string, first: OpenedImage, directories: readonly string[]): Promise<InstalledImage> {
     const image = await this.#keep(first);
-    if (first.signature === undefined || statedDigest(first.signature) === image.digest) return image;
-    image.release();
-    // One of the two may have been replaced between the two opens.
+    if (image !== undefined) {
+      if (first.signature === undefined || statedDigest(first.signature) === image.digest) return image;
+      image.release();
+    }
+    // One of the two may have been replaced between the two opens, or the image while it was read.
     const second = this.#files.open(name, directories);
     if (second === undefined) throw new ImageNotFound({ name });
-    return this.#take(second) ?? this.#keep(second);
+    const again = this.#take(second) ?? (await this.#keep(second));
+    if (again !== undefined) return again;
+    throw new ImageNotImmutable({ reason: `${second.location} changed while it was read` });
   }
 
-  async #keep(opened: OpenedImage): Promise<InstalledImage> {
+  /** Undefined where it changed while it was read: also where another file got its name, which counts as a change. */
+  async #keep(opened: OpenedImage): Promise<InstalledImage | undefined> {
     using file = opened.file;
     const { found, location } = opened;
     const identity = identityOf(found);
@@ -192,9 +197,7 @@ export class Installed {
     const digest = this.#digests.get(identity) ?? (await this.#measureOnce(identity, file.number, found));
     // The lease was there all the while, unless somebody broke it; then the time of change tells, or the lease is refused.
     demandLease(file.number, location);
-    if (identityOf(fstat(file.number)) !== identity) {
-      throw new ImageNotImmutable({ reason: `${location} changed while it was read` });
-    }
+    if (identityOf(fstat(file.number)) !== identity) return undefined;
     let kept = this.#kept.get(identity);
     if (kept === undefined) {
       kept = { identity, file: file.moved(), bytes: Number(found.size), digest, users: 0, dropped: false };

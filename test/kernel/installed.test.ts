@@ -1,0 +1,61 @@
+import { renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Digest } from '../../src/base/digest.ts';
+import { measureFile } from '../../src/daemon/copy-image.ts';
+import { Installed } from '../../src/daemon/installed.ts';
+import { policyOf } from '../unit/policy/policy-of.ts';
+import { digestOf, makePlace } from '../support/hosting.ts';
+import { isRoot, needs } from '../support/needs.ts';
+
+const limits = { images: 8, imageBytes: 1 << 20, signatureFileBytes: 65_536 };
+
+const older = Buffer.alloc(4096, 'older');
+const newer = Buffer.alloc(4096, 'newer');
+
+/** The image `app` in a folder of its own, and what is done to its file while it is measured. */
+function image(meanwhile: (path: string, times: number) => void): { readonly digest: () => Promise<Digest> } {
+  const { folder, remove } = makePlace('installed');
+  const path = join(folder, 'app.cfs');
+  writeFileSync(path, older);
+  let times = 0;
+  const installed = new Installed(limits, (fd, bytes) => {
+    const digest = measureFile(fd, bytes);
+    meanwhile(path, (times += 1));
+    return Promise.resolve(digest);
+  });
+  onTestFinished(() => {
+    installed.close();
+    remove();
+  });
+  const policy = policyOf(`[[image-directories]]\npath = "${folder}"\n`);
+  return {
+    digest: async () => {
+      const found = await installed.byName('app', policy);
+      found.release();
+      return found.digest;
+    },
+  };
+}
+
+function replace(path: string, bytes: Uint8Array): void {
+  writeFileSync(`${path}.new`, bytes);
+  renameSync(`${path}.new`, path);
+}
+
+describe.skipIf(needs('kernel', isRoot, 'only root can install images'))('an installed image', () => {
+  test('that is replaced while it is measured is the new one', async () => {
+    const { digest } = image((path, times) => {
+      if (times === 1) replace(path, newer);
+    });
+    expect(await digest()).toBe(digestOf(newer));
+    expect(await digest()).toBe(digestOf(newer));
+  });
+
+  test('that changes each time it is measured is refused', async () => {
+    const { digest } = image((path) => {
+      utimesSync(path, 1, 1);
+    });
+    await expect(digest()).rejects.toThrow(/app\.cfs changed while it was read/);
+  });
+});
