@@ -15,8 +15,8 @@ const newer = Buffer.alloc(4096, 'newer');
 
 /** The image `app` in a folder of its own, and what is done to its file while it is measured. */
 function image(meanwhile: (path: string, times: number) => void): { readonly digest: () => Promise<Digest> } {
-  const { folder, remove } = makePlace('installed');
-  const path = join(folder, 'app.cfs');
+  const place = makePlace('installed');
+  const path = join(place.folder, 'app.cfs');
   writeFileSync(path, older);
   let times = 0;
   const installed = new Installed(limits, (fd, bytes) => {
@@ -26,9 +26,9 @@ function image(meanwhile: (path: string, times: number) => void): { readonly dig
   });
   onTestFinished(() => {
     installed.close();
-    remove();
+    place.remove();
   });
-  const policy = policyOf(`[[image-directories]]\npath = "${folder}"\n`);
+  const policy = policyOf(`[[image-directories]]\npath = "${place.folder}"\n`);
   return {
     digest: async () => {
       const found = await installed.byName('app', policy);
