@@ -19,7 +19,10 @@ const imagesPerTurn = 8;
 interface Index {
   readonly names: ReadonlyMap<Digest, readonly string[]>;
   readonly folders: readonly FolderState[];
+  /** By the clock that files' times are of. */
   readonly builtAt: number;
+  /** As performance.now(): the clock may be set back. */
+  readonly freshSince: number;
 }
 
 /**
@@ -62,7 +65,7 @@ export class DigestIndex {
   async #build(directories: readonly string[]): Promise<Index> {
     const found = directories.map(imageNames);
     const folders = [...new Set(found.flatMap((walk) => walk.folders))];
-    const index = { folders: folders.map(stateOf), builtAt: Date.now() };
+    const index = { folders: folders.map(stateOf), builtAt: Date.now(), freshSince: performance.now() };
     const names = new Map<Digest, string[]>();
     for (const [position, name] of [...new Set(found.flatMap((walk) => walk.names))].entries()) {
       if (position % imagesPerTurn === imagesPerTurn - 1) await setImmediate();
@@ -86,7 +89,7 @@ function stateOf(path: string): FolderState {
 }
 
 function isFresh(index: Index): boolean {
-  if (Date.now() - index.builtAt > freshMilliseconds) return false;
+  if (performance.now() - index.freshSince > freshMilliseconds) return false;
   return index.folders.every(({ path, inode, changedAt }) => {
     const now = stateOf(path);
     // A folder that changed just before it was read could have changed after that within the same tick of its clock.

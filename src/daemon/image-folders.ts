@@ -23,6 +23,7 @@ interface Folder {
   readonly inode: number;
   /** Its time of change, in milliseconds: owner and mode are as they were. */
   readonly changedAt: number;
+  /** As performance.now(): the clock may be set back. */
   readonly checkedAt: number;
 }
 
@@ -45,7 +46,8 @@ export class ImageFolders {
     const found = statSync(path, { throwIfNoEntry: false });
     const known = this.#open.get(path);
     const same = found !== undefined && known?.device === found.dev && known.inode === found.ino;
-    if (same && known.changedAt === found.ctimeMs && Date.now() - known.checkedAt < checkedMilliseconds) {
+    const recent = performance.now() - (known?.checkedAt ?? -Infinity) < checkedMilliseconds;
+    if (same && recent && known.changedAt === found.ctimeMs) {
       return { fd: known.fd.number, location: known.location };
     }
     known?.fd.close();
@@ -73,7 +75,7 @@ export class ImageFolders {
         device: Number(found.dev),
         inode: Number(found.ino),
         changedAt,
-        checkedAt: Date.now(),
+        checkedAt: performance.now(),
       });
       return { fd: fd.number, location };
     } catch (error) {

@@ -44,6 +44,7 @@ export class InstalledFiles {
   readonly #signatureFileBytes: number;
   readonly #folders = new ImageFolders();
   readonly #signatures = new Map<string, Signature>();
+  /** When it was looked at, as performance.now(): the clock may be set back. */
   readonly #checkedFolders = new Map<string, number>();
 
   /** `signatureFileBytes`: a larger signature file is refused. */
@@ -103,7 +104,7 @@ export class InstalledFiles {
     const folder = location.slice(0, location.lastIndexOf('/'));
     // The directory itself was looked at as it was opened.
     if (folder === directory) return undefined;
-    const now = Date.now();
+    const now = performance.now();
     if (now - (this.#checkedFolders.get(folder) ?? -Infinity) < settledMilliseconds) return undefined;
     const fault = rootOwnedFault(folder);
     if (fault !== undefined) return fault;

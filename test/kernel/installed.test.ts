@@ -1,8 +1,9 @@
-import { renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Digest } from '../../src/base/digest.ts';
 import { measureFile } from '../../src/daemon/copy-image.ts';
+import { ImageFolders, NotTrusted } from '../../src/daemon/image-folders.ts';
 import { Installed } from '../../src/daemon/installed.ts';
 import { policyOf } from '../unit/policy/policy-of.ts';
 import { digestOf, makePlace } from '../support/hosting.ts';
@@ -57,5 +58,26 @@ describe.skipIf(needs('kernel', isRoot, 'only root can install images'))('an ins
       utimesSync(path, 1, 1);
     });
     await expect(digest()).rejects.toThrow(/app\.cfs changed while it was read/);
+  });
+});
+
+describe.skipIf(needs('kernel', isRoot, 'only root can own image directories'))('an image directory', () => {
+  test('that others can reach into by now is noticed, though the clock was set back', () => {
+    const place = makePlace('installed');
+    const above = join(place.folder, 'above');
+    const images = join(above, 'images');
+    mkdirSync(images, { recursive: true });
+    const folders = new ImageFolders();
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+      folders.close();
+      place.remove();
+    });
+    expect(folders.open(images)?.location).toBe(images);
+    chmodSync(above, 0o777);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    vi.advanceTimersByTime(2000);
+    expect(() => folders.open(images)).toThrow(NotTrusted);
   });
 });
