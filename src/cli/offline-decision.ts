@@ -5,6 +5,7 @@ import { ImageError } from '../composefs/errors.ts';
 import { scanImage } from '../composefs/scan.ts';
 import type { Explanation } from '../policy/explain.ts';
 import { explain } from '../policy/explain.ts';
+import { imageSuffixes } from '../policy/image-names.ts';
 import type { LoadedPolicy } from '../policy/load.ts';
 import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
@@ -47,9 +48,6 @@ export interface OfflineDecision extends Explanation {
   /** What was not checked, a phrase each: none of it could turn a refusal into the opposite, but the reverse. */
   readonly notChecked: readonly string[];
 }
-
-/** Suffixes of installed images, in the order in which the interface names them. */
-const suffixes = ['.cfs', '.erofs', '.squashfs', '.raw'];
 
 /** Loads a policy as the service would, except that wrong owners and modes are only warned of. Throws PolicyInvalid. */
 export function loadPolicyWithWarnings(directory: string | undefined): LoadedPolicy {
@@ -142,7 +140,9 @@ function locate(image: string, policy: Policy): Located {
   if (!isPathOfSegments(name, 'file'))
     throw new CommandError(`${image}: not the path of an image below a directory`);
   for (const directory of policy.imageDirectories) {
-    const path = suffixes.map((suffix) => join(directory, name + suffix)).find((each) => existsSync(each));
+    const path = imageSuffixes
+      .map((suffix) => join(directory, name + suffix))
+      .find((each) => existsSync(each));
     if (path !== undefined) return { path, location: realpathSync(path), installed: path };
   }
   throw new CommandError(`${image}: no image directory of the policy holds it`);

@@ -1,3 +1,4 @@
+import { suffixOf } from '../policy/image-names.ts';
 import { VarlinkError } from '../varlink/error.ts';
 
 type Parameters = Readonly<Record<string, unknown>>;
@@ -59,7 +60,7 @@ function messageOf(error: unknown): string {
 }
 
 function imageNotFound(name: string): string {
-  const suffix = /\.(cfs|erofs|squashfs|raw)$/.exec(name)?.[0];
+  const suffix = suffixOf(name);
   const hint = suffix === undefined ? '' : `; names are without the suffix ${suffix}`;
   return `no image directory of the policy holds ${name}${hint}`;
 }

@@ -1,12 +1,10 @@
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { suffixOf } from '../policy/image-names.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fstat, openFile } from '../sys/file.ts';
 import { descriptorPath } from '../sys/path.ts';
 import { rootOwnedFault } from './root-owned.ts';
-
-/** Suffixes of image files, in the order in which they are tried. */
-export const imageSuffixes: readonly string[] = ['.cfs', '.erofs', '.squashfs', '.raw'];
 
 /** An image directory that is open. */
 export interface ImageFolder {
@@ -111,7 +109,7 @@ export function imageNames(directory: string): ImageWalk {
       if (entries > entriesMax) break;
       const path = folder.path === '' ? entry.name : `${folder.path}/${entry.name}`;
       if (entry.isDirectory() && folder.depth < depthMax) folders.push({ path, depth: folder.depth + 1 });
-      const suffix = imageSuffixes.find((ending) => path.endsWith(ending));
+      const suffix = suffixOf(path);
       if (suffix !== undefined && !entry.isDirectory()) names.push(path.slice(0, -suffix.length));
     }
   }

@@ -1,11 +1,12 @@
 import { readlinkSync, type BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
 import { ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
+import { imageSuffixes } from '../policy/image-names.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fstat, isMissing, openBeneath, pread } from '../sys/file.ts';
 import { descriptorPath } from '../sys/path.ts';
-import { ImageFolders, imageSuffixes, NotTrusted } from './image-folders.ts';
+import { ImageFolders, NotTrusted } from './image-folders.ts';
 import { modeFault, rootOwnedFault } from './root-owned.ts';
 
 /** Where an image was looked for, and found. */

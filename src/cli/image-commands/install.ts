@@ -1,5 +1,7 @@
+import { basename } from 'node:path';
 import type { Command } from 'commander';
 
+import { imageSuffixes, nameOfImage } from '../../policy/image-names.ts';
 import { installImage } from '../../store/install-image.ts';
 import { ObjectStore } from '../../store/objects.ts';
 import { print, warn } from '../output.ts';
@@ -41,6 +43,11 @@ async function runInstall(image: string, options: InstallCommandOptions): Promis
       },
     }),
   );
+  const file = basename(installed.image);
+  if (nameOfImage(file) === undefined)
+    warn(
+      `${file}: the service finds no image of this name: it wants letters, digits and ._@+- with the suffix ${imageSuffixes.join(' or ')}`,
+    );
   if (installed.signature === undefined)
     warn(`${image}.sig is not there: the image was installed without a signature`);
   print(`${installed.digest}  ${installed.image}`);

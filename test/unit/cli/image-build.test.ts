@@ -4,6 +4,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -25,7 +26,7 @@ const object = objectPath(verityDigest(Buffer.from(contents)));
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'cfs-image-'));
-  image = join(folder, 'image');
+  image = join(folder, 'image.cfs');
   store = join(folder, 'store');
   mkdirSync(join(folder, 'source', 'dir'), { recursive: true });
   writeFileSync(join(folder, 'source', 'dir', 'large'), contents);
@@ -48,7 +49,7 @@ describe('build', () => {
     expect(failure).toBeUndefined();
     expect(stdout).toBe(`${verityDigest(readFileSync(image))}\n`);
     expect(readFileSync(join(store, object), 'utf8')).toBe(contents);
-    expect(readdirSync(folder).sort()).toEqual(['image', 'source', 'store']);
+    expect(readdirSync(folder).sort()).toEqual(['image.cfs', 'source', 'store']);
   });
 
   test('makes the same of the same, and another layout of another version', async () => {
@@ -126,7 +127,7 @@ describe('build', () => {
       join(folder, 'a', 'b'),
     );
     expect(failure).toMatch(/: no such file or directory$/);
-    expect(readdirSync(folder)).not.toContain('image');
+    expect(readdirSync(folder)).not.toContain('image.cfs');
   });
 
   test('replaces no device and no directory', async () => {
@@ -310,19 +311,32 @@ describe('install', () => {
     const { stdout: digest } = await build();
     writeFileSync(`${image}.sig`, 'a signature');
     expect(await install()).toEqual({
-      stdout: `${digest.trim()}  ${folder}/images/image\n`,
+      stdout: `${digest.trim()}  ${folder}/images/image.cfs\n`,
       stderr: '',
       failure: undefined,
     });
-    expect(readdirSync(join(folder, 'images')).sort()).toEqual(['image', 'image.sig']);
-    expect(readFileSync(join(folder, 'images', 'image')).equals(readFileSync(image))).toBe(true);
+    expect(readdirSync(join(folder, 'images')).sort()).toEqual(['image.cfs', 'image.cfs.sig']);
+    expect(readFileSync(join(folder, 'images', 'image.cfs')).equals(readFileSync(image))).toBe(true);
     expect((await run('missing', image, '--store', join(folder, 'target'))).stdout).toBe('');
     expect((await install()).failure).toBeUndefined();
   });
 
+  test.each(['image', 'image.img', 'my image.cfs', '.cfs'])(
+    'says that the service finds no image of this name: %s',
+    async (name) => {
+      await build();
+      const other = join(folder, name);
+      renameSync(image, other);
+      const target = ['--into', join(folder, 'images'), '--store', join(folder, 'target')];
+      const { stderr, failure } = await run('install', other, '--from', store, ...target);
+      expect(stderr).toContain(`${name}: the service finds no image of this name`);
+      expect(failure).toBeUndefined();
+    },
+  );
+
   test('says that there is no signature', async () => {
     await build();
-    expect((await install()).stderr).toContain('image.sig is not there');
+    expect((await install()).stderr).toContain('image.cfs.sig is not there');
   });
 
   test('installs no image whose objects are missing or damaged, here or there', async () => {
