@@ -40,6 +40,7 @@ export {
   type JsonValue,
 } from './json.ts';
 export {
+  callLimits,
   formatCall,
   formatReply,
   messageLimits,
