@@ -28,7 +28,7 @@ export function makeNamespaces(): MadeNamespaces {
   const pid = check(
     'clone',
     ffi.cloneIdleChild(CLONE_NEWUSER | CLONE_NEWNS | CLONE_FILES | SIGCHLD, secondsMax),
-    'namespaces',
+    'a user and a mount namespace, which user.max_user_namespaces and user.max_mnt_namespaces have to allow',
   );
   try {
     writeFileSync(`/proc/${pid}/uid_map`, sameIds('uid_map'));
