@@ -40,7 +40,7 @@ function keygen({ output: path, algorithm, passphraseFile }: KeygenOptions): voi
   try {
     writeNew(`${path}.pub`, 0o644, pair.publicPem);
   } catch (error) {
-    // Half a pair is of no use, and would be in the way of the next attempt.
+    // Nor is half a pair.
     rmSync(path, { force: true });
     throw error;
   }
@@ -54,6 +54,10 @@ function writeNew(path: string, mode: number, text: string): void {
     try {
       writeSync(fd, text);
       fsyncSync(fd);
+    } catch (error) {
+      // Half a file is of no use, and would be in the way of the next attempt.
+      rmSync(path, { force: true });
+      throw error;
     } finally {
       closeSync(fd);
     }
