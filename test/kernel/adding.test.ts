@@ -214,7 +214,10 @@ describe.skipIf(needs('kernel', isRoot, 'only root can run the service'))('addin
 
     test('an image that is not admitted', async () => {
       const unsigned = await refused(memfdOf(content.bytes, []), { signatures: [] });
-      expect(unsigned).toEqual([errorName('NotSigned'), { digest: digestOf(image) }]);
+      expect(unsigned).toEqual([
+        errorName('NotSigned'),
+        { digest: digestOf(image), reason: expect.stringContaining('the image is not signed') as unknown },
+      ]);
       const elsewhere = room.signatures(digestOf(image), 'elsewhere/app');
       const named = await refused(memfdOf(content.bytes, []), { signatures: elsewhere });
       expect(named).toEqual([
@@ -230,7 +233,7 @@ describe.skipIf(needs('kernel', isRoot, 'only root can run the service'))('addin
       ]);
       expect(await refused(memfdOf(content.bytes, []), { store: 'nowhere' })).toEqual([
         errorName('StoreNotFound'),
-        { name: 'nowhere' },
+        { name: 'nowhere', reason: expect.stringContaining('the policy has no store') as unknown },
       ]);
     });
 
