@@ -77,14 +77,10 @@ export interface Walk {
  * could have left the others out. Signatures over the bare digest are looked at by themselves, and beside each statement.
  */
 export function walkRule(policy: Policy, rule: Rule, question: Question): Walk {
-  const [first, ...others] = candidates(rule, question).map((candidate) =>
-    walkCase({
-      policy,
-      rule,
-      question,
-      candidate,
-      fileSystem: chooseFileSystem(policy, question, candidate),
-    }),
+  const [first, ...others] = candidates(rule, question).flatMap((candidate) =>
+    fileSystemsOf(policy, question, candidate).map((fileSystem) =>
+      walkCase({ policy, rule, question, candidate, fileSystem }),
+    ),
   );
   if (first === undefined) throw new RangeError('a rule was asked about nothing');
   return others.reduce((best, walk) => (furthest(walk) > furthest(best) ? walk : best), first);
@@ -121,16 +117,21 @@ function candidates({ signedBy, formats }: Rule, question: Question): readonly (
   return all.length === 0 ? [undefined] : all;
 }
 
-/** A rule that trusts no key still takes the word of one that the policy knows for what is in an image, where nobody says. */
-function chooseFileSystem(
+/**
+ * The filesystem that is asked for, or stated; where neither says, what keys of the policy vouch for elsewhere, and composefs as
+ * if they had not been shown: what is in the image decides between the two, so that a signature less opens nothing.
+ */
+function fileSystemsOf(
   policy: Policy,
   question: Question,
   candidate: Candidate | undefined,
-): Case['fileSystem'] {
-  const vouched = question.verification.statements.find(({ signers }) =>
-    signers.some((id) => !policy.revokedKeys.has(id)),
-  );
-  return question.fileSystem ?? (candidate?.statement ?? vouched?.statement)?.fileSystem ?? 'composefs';
+): readonly Case['fileSystem'][] {
+  const said = question.fileSystem ?? candidate?.statement?.fileSystem;
+  if (said !== undefined) return [said];
+  const vouched = question.verification.statements
+    .filter(({ signers }) => signers.some((id) => !policy.revokedKeys.has(id)))
+    .map(({ statement }) => statement.fileSystem);
+  return [...new Set([...vouched, 'composefs' as const])];
 }
 
 function walkCase(asked: Case): Walk {

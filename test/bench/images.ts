@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { join, resolve } from 'node:path';
-import { Random } from '../fuzz/trust-random.ts';
+import { Random } from '../support/random.ts';
 
 /**
  * Building, hashing and reading images beside the C tools on the same files, and how time and memory grow with the number

@@ -12,7 +12,7 @@ import { explain } from '../../src/policy/explain.ts';
 import { digestFromBytes } from '../../src/base/digest.ts';
 import type { Question } from '../../src/policy/question.ts';
 import { fileSystems } from '../../src/trust/file-system.ts';
-import { Random } from './trust-random.ts';
+import { Random } from '../support/random.ts';
 
 const examples = resolve(import.meta.dirname, '../../policy/examples');
 const words = [

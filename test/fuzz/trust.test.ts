@@ -14,7 +14,7 @@ import {
   StatementInvalid,
 } from '../../src/trust/statement.ts';
 import { verifySignatures } from '../../src/trust/verify.ts';
-import { Random } from './trust-random.ts';
+import { Random } from '../support/random.ts';
 
 const digest = digestFromBytes(new Uint8Array(32).fill(1));
 const statement: Statement = {

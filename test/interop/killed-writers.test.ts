@@ -6,7 +6,7 @@ import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { checkStore } from '../../src/store/check-store.ts';
-import { Random } from '../fuzz/trust-random.ts';
+import { Random } from '../support/random.ts';
 
 // CFS_KILLS says how many moments of each work; CFS_FUZZ_SEED which.
 const kills = Number(process.env['CFS_KILLS'] ?? '7');

@@ -1,4 +1,4 @@
-import { Random } from '../fuzz/trust-random.ts';
+import { Random } from './random.ts';
 
 /** What make-trees.py makes: names and values are binary strings, `time` is in nanoseconds. */
 interface Attributes {

@@ -95,7 +95,7 @@ describe('a rule that takes both', () => {
     const past = signatureFile({ expires: new Date('2026-01-01T00:00:00Z') }, one.key);
     expect(outcome(policy, [past, ssh(two)])).toBe('Expired');
     expect(outcome(policy, [signatureFile({ fileSystem: 'erofs' }, one.key), ssh(two)])).toBe(
-      'DeniedByPolicy',
+      'KeyNotTrusted',
     );
   });
 
