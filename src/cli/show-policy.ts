@@ -10,6 +10,7 @@ export function policyJson({ policy, files, warnings }: LoadedPolicy): Plain {
     digest: policy.digest,
     files,
     warnings,
+    clock: { 'skew-seconds': policy.clockSkew / 1000 },
     keys: [...policy.keys.values()].map(keyFields),
     revoked: [
       ...[...policy.revokedKeys].map((key) => ({ key })),
@@ -40,6 +41,7 @@ export function policyLines({ policy, files }: LoadedPolicy): string[] {
   return [
     `policy ${policy.digest}`,
     ...files.map((file) => `file ${file}`),
+    ...(policy.clockSkew === 0 ? [] : [`clock wrong by up to ${policy.clockSkew / 1000} s`]),
     ...keys,
     ...revoked,
     ...stores,

@@ -2,13 +2,9 @@ import { TomlDate } from 'smol-toml';
 import type { PolicyFault } from './fault.ts';
 import { FieldInvalid } from './fault.ts';
 import { nearestName } from './nearest-name.ts';
+import type { FieldSchema, TableSchema } from './schema.ts';
+import { listEntriesMax, stringCharactersMax } from './schema.ts';
 import type { TomlLines } from './toml-lines.ts';
-
-/** Entries of any list in a policy: far more than an administrator writes, and few enough to walk for each request. */
-export const listEntriesMax = 1024;
-
-/** Characters of any string in a policy; an inline key is the longest. */
-export const stringCharactersMax = 4096;
 
 /** Where a table of the policy stands. */
 export interface TablePlace {
@@ -19,7 +15,7 @@ export interface TablePlace {
 }
 
 /**
- * Takes the fields of one table one by one. What is missing, and what does not fit and has been reported, both read as
+ * Takes the fields of one table one by one, as its schema describes them. What is missing, and what does not fit and has been reported, both read as
  * undefined; `sound` and `has` tell them apart.
  */
 export class Fields {
@@ -28,16 +24,20 @@ export class Fields {
   sound = true;
   readonly #table: Readonly<Record<string, unknown>>;
   readonly #report: (fault: PolicyFault) => void;
-  readonly #known = new Set<string>();
+  readonly #schema: TableSchema;
 
+  /** Reports every field that the schema does not know, and every one that it requires and is not there. */
   constructor(
     table: Readonly<Record<string, unknown>>,
+    schema: TableSchema,
     place: TablePlace,
     report: (fault: PolicyFault) => void,
   ) {
     this.#table = table;
+    this.#schema = schema;
     this.place = place;
     this.#report = report;
+    this.#checkNames();
   }
 
   /** The line of the table's header. */
@@ -59,15 +59,13 @@ export class Fields {
 
   /** A string that `parse` takes; it throws FieldInvalid where it does not. */
   string<Value>(name: string, parse: (text: string) => Value): Value | undefined {
+    this.#expect(name, 'string');
     return this.#take(name, (value) => parse(asText(value)));
   }
 
-  /** A list of strings, each of which `parse` takes. An empty list is an error unless allowed. */
-  list<Value>(
-    name: string,
-    parse: (text: string) => Value,
-    empty: 'refused' | 'allowed' = 'refused',
-  ): readonly Value[] | undefined {
+  /** A list of strings, each of which `parse` takes. An empty list is an error unless the schema allows it. */
+  list<Value>(name: string, parse: (text: string) => Value): readonly Value[] | undefined {
+    const { empty } = this.#expect(name, 'list');
     const entries = this.#take(name, (value) => asList(value, empty));
     const parsed = entries?.map((entry, index) => this.#fit(`${name}[${index}]`, () => parse(asText(entry))));
     const good = parsed?.filter((entry) => entry !== undefined);
@@ -75,21 +73,28 @@ export class Fields {
   }
 
   boolean(name: string): boolean | undefined {
+    this.#expect(name, 'boolean');
     return this.#take(name, (value) => {
       if (typeof value === 'boolean') return value;
       throw new FieldInvalid(`${describe(value)}, where true or false is wanted`);
     });
   }
 
+  /** A whole number within the schema's bounds. */
   integer(name: string): number | undefined {
+    const { minimum, maximum } = this.#expect(name, 'integer');
     return this.#take(name, (value) => {
-      if (typeof value === 'number' && Number.isSafeInteger(value)) return value;
-      throw new FieldInvalid(`${describe(value)}, where a whole number is wanted`);
+      if (typeof value !== 'number' || !Number.isSafeInteger(value))
+        throw new FieldInvalid(`${describe(value)}, where a whole number is wanted`);
+      if (value < minimum) throw new FieldInvalid(`${value} is below ${minimum}`);
+      if (value > maximum) throw new FieldInvalid(`${value} is above ${maximum}`);
+      return value;
     });
   }
 
   /** A date and time with its offset from UTC. */
   time(name: string): Date | undefined {
+    this.#expect(name, 'time');
     return this.#take(name, (value) => {
       if (value instanceof TomlDate && value.isDateTime() && !value.isLocal())
         return new Date(value.getTime());
@@ -98,18 +103,27 @@ export class Fields {
     });
   }
 
-  /** Reports every field that was not asked for. Called last. */
-  finish(): void {
+  #checkNames(): void {
+    const { fields } = this.#schema;
     for (const name of Object.keys(this.#table)) {
-      if (this.#known.has(name)) continue;
-      const nearest = nearestName(name, [...this.#known]);
+      if (Object.hasOwn(fields, name)) continue;
+      const nearest = nearestName(name, Object.keys(fields));
       const shown = name.slice(0, 64);
       this.fault(shown, `unknown field${nearest === undefined ? '' : `; did you mean "${nearest}"?`}`);
     }
+    for (const [name, { required }] of Object.entries(fields)) {
+      if (required === true && !this.has(name)) this.fault(name, 'missing');
+    }
+  }
+
+  /** The field's description, which has to be of this kind: anything else is a slip in the parser. */
+  #expect<Kind extends FieldSchema['kind']>(name: string, kind: Kind): Extract<FieldSchema, { kind: Kind }> {
+    const field = this.#schema.fields[name];
+    if (field?.kind !== kind) throw new RangeError(`the schema has no ${kind} ${name}`);
+    return field as Extract<FieldSchema, { kind: Kind }>;
   }
 
   #take<Value>(name: string, convert: (value: unknown) => Value): Value | undefined {
-    this.#known.add(name);
     return this.has(name) ? this.#fit(name, () => convert(this.#table[name])) : undefined;
   }
 
@@ -132,9 +146,9 @@ function asText(value: unknown): string {
   return value;
 }
 
-function asList(value: unknown, empty: 'refused' | 'allowed'): readonly unknown[] {
+function asList(value: unknown, empty: 'allowed' | undefined): readonly unknown[] {
   if (!Array.isArray(value)) throw new FieldInvalid(`${describe(value)}, where a list of strings is wanted`);
-  if (value.length === 0 && empty === 'refused') {
+  if (value.length === 0 && empty !== 'allowed') {
     throw new FieldInvalid('an empty list; leave the field out or fill the list');
   }
   if (value.length > listEntriesMax)

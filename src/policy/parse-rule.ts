@@ -35,7 +35,6 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
   const threshold = fields.integer('threshold');
   checkThreshold(fields, threshold, signedBy, context.keys);
   const name = fields.string('name', parseLabel);
-  if (!fields.has('name')) fields.fault('name', 'missing; each rule has a name');
   const digests = fields.list('digests', parseDigestValue);
   const rule: Rule = {
     name: name ?? '',
@@ -55,7 +54,7 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
     stores: unique(fields.list('stores', store)) ?? [],
     clientStores: fields.boolean('client-stores') ?? false,
     // The contract's own example writes this list empty; it says no more than leaving it out.
-    addObjects: unique(fields.list('add-objects', store, 'allowed')) ?? [],
+    addObjects: unique(fields.list('add-objects', store)) ?? [],
     addBytesPerHour: fields.integer('add-bytes-per-hour'),
     verity: fields.string('verity', parseVerityLevel) ?? 'require',
     attributes: unique(fields.list('attributes', parseAttribute)) ?? ['ro', 'nosuid', 'nodev'],
@@ -66,7 +65,6 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
   checkGrounds(fields, rule.unsigned);
   checkFormats(fields, rule);
   checkAdding(fields, rule);
-  fields.finish();
   return fields.sound ? rule : undefined;
 }
 
@@ -78,10 +76,6 @@ function checkThreshold(
   keys: ReadonlyMap<string, PolicyKey>,
 ): void {
   if (threshold === undefined) return; // 1, which is right for every list of keys
-  if (threshold < 1) {
-    fields.fault('threshold', `${threshold} is below 1`);
-    return;
-  }
   // Where signed-by or a key that it names is at fault, the count is not known, and that fault is enough.
   if (fields.has('signed-by') && signedBy === undefined) return;
   const named = (signedBy ?? []).map((id) => keys.get(id)?.key.id);
@@ -125,8 +119,7 @@ function checkFormats(fields: Fields, { formats, fileSystems }: Rule): void {
 
 function checkAdding(fields: Fields, { addObjects, addBytesPerHour }: Rule): void {
   if (addBytesPerHour === undefined) return; // none given, or it was reported
-  if (addBytesPerHour < 1) fields.fault('add-bytes-per-hour', `${addBytesPerHour} is below 1`);
-  else if (addObjects.length === 0 && fields.sound)
+  if (addObjects.length === 0 && fields.sound)
     fields.fault('add-bytes-per-hour', 'bounds what add-objects lets in, and the rule has no add-objects');
 }
 

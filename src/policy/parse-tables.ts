@@ -45,7 +45,6 @@ export function parseKeys(
     if (notBefore !== undefined && notAfter !== undefined && notAfter < notBefore) {
       fields.fault('not-after', 'lies before not-before');
     }
-    fields.finish();
     if (!fields.sound || id === undefined || key === undefined) continue;
     const merged = mergeKey(keys.get(id), {
       id,
@@ -83,9 +82,6 @@ function parseKeySource(
       undefined,
       fields.has('file') ? 'has both file and public-key' : 'has neither file nor public-key',
     );
-    // Taken all the same, so that finish() does not report them as unknown.
-    fields.string('file', (text) => text);
-    fields.string('public-key', (text) => text);
     return undefined;
   }
   const inline = fields.string('public-key', (text) => parseKeyText(text, undefined));
@@ -118,7 +114,6 @@ export function parseRevoked(tables: readonly Fields[]): { keys: Set<KeyId>; dig
     const digest = fields.string('digest', parseDigestValue);
     if (fields.has('key') === fields.has('digest'))
       fields.fault(undefined, 'is to have one of key and digest');
-    fields.finish();
     if (key !== undefined) keys.add(key);
     if (digest !== undefined) digests.add(digest);
   }
@@ -152,8 +147,6 @@ export function parseStores(
       if (verity === 'trusted') checkDirectory(directory);
       return directory;
     });
-    for (const field of ['path', 'verity']) if (!fields.has(field)) fields.fault(field, 'missing');
-    fields.finish();
     if (name === undefined || path === undefined || verity === undefined) continue;
     const earlier = stores.get(name);
     if (earlier !== undefined && (earlier.path !== path || earlier.verity !== verity)) {
@@ -177,17 +170,26 @@ export function parseImageDirectories(
       checkDirectory(directory);
       return directory;
     });
-    if (!fields.has('path')) fields.fault('path', 'missing');
-    fields.finish();
     if (path !== undefined) paths.add(path);
   }
   return [...paths];
 }
 
+/** How many seconds the clock may be wrong, by all [clock] together: they have to agree. 0 where there is none. */
+export function parseClock(tables: readonly Fields[]): number {
+  let skew: number | undefined;
+  for (const fields of tables) {
+    const seconds = fields.integer('skew-seconds');
+    if (seconds !== undefined && skew !== undefined && seconds !== skew)
+      fields.fault('skew-seconds', `${seconds}, and another file says ${skew}`);
+    skew ??= seconds;
+  }
+  return skew ?? 0;
+}
+
 /** The name of a key or store, noted as defined at once. */
 function readLabel(fields: Fields, field: string, names: Names): string | undefined {
   const label = fields.string(field, parseLabel);
-  if (!fields.has(field)) fields.fault(field, 'missing');
   if (label === undefined) names.complete = false;
   else names.add(label);
   return label;

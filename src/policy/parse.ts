@@ -3,11 +3,20 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import type { Accounts } from './accounts.ts';
 import type { PolicyFault } from './fault.ts';
 import { PolicyInvalid, sortFaults } from './fault.ts';
-import { Fields, listEntriesMax } from './fields.ts';
+import { Fields } from './fields.ts';
 import { nearestName } from './nearest-name.ts';
 import { checkRuleNames, parseRule } from './parse-rule.ts';
-import { Names, parseImageDirectories, parseKeys, parseRevoked, parseStores } from './parse-tables.ts';
+import {
+  Names,
+  parseClock,
+  parseImageDirectories,
+  parseKeys,
+  parseRevoked,
+  parseStores,
+} from './parse-tables.ts';
 import type { Policy, Rule } from './policy.ts';
+import type { TableName } from './schema.ts';
+import { listEntriesMax, tableNames, tableSchemas } from './schema.ts';
 import { indexTomlLines } from './toml-lines.ts';
 
 /** A policy file, as read. */
@@ -35,10 +44,6 @@ export const policyFileBytesMax = 1_048_576;
 
 /** Policy files in all. */
 export const policyFilesMax = 256;
-
-const tableNames = ['keys', 'revoked', 'stores', 'image-directories', 'rules'] as const;
-
-type TableName = (typeof tableNames)[number];
 
 /**
  * The policy that the files lay down together, in their order. Throws PolicyInvalid with all that is wrong with them,
@@ -68,6 +73,7 @@ export function parsePolicy(files: readonly PolicyFile[], context: PolicyContext
   const keyNames = new Names();
   const storeNames = new Names();
   keyNames.complete = storeNames.complete = tables.complete && context.complete;
+  const clockSkew = parseClock(tables.of('clock')) * 1000;
   const keys = parseKeys(tables.of('keys'), keyNames, readKey);
   const revoked = parseRevoked(tables.of('revoked'));
   const stores = parseStores(tables.of('stores'), storeNames, checkDirectory);
@@ -82,6 +88,7 @@ export function parsePolicy(files: readonly PolicyFile[], context: PolicyContext
   const [first, ...others] = sortFaults(faults);
   if (first !== undefined) throw new PolicyInvalid([first, ...others]);
   return {
+    clockSkew,
     keys,
     revokedKeys: revoked.keys,
     revokedDigests: revoked.digests,
@@ -132,6 +139,13 @@ function readTables(file: PolicyFile, tables: Tables, report: (fault: PolicyFaul
       fault(lines.lineOf(key), undefined, `unknown ${kind} "${key.slice(0, 64)}"; ${hint}`);
       continue;
     }
+    const schema = tableSchemas[name];
+    if (schema.kind === 'single') {
+      if (isTable(value))
+        tables.add(name, new Fields(value, schema, { file: file.path, key: name, lines }, report));
+      else fault(lines.lineOf(name), name, `begin it with [${name}], in one pair of brackets`);
+      continue;
+    }
     const entries: readonly unknown[] = Array.isArray(value) ? value : [undefined];
     if (entries.length > listEntriesMax) {
       fault(lines.lineOf(name), name, `${entries.length} are more than ${listEntriesMax}`);
@@ -139,7 +153,10 @@ function readTables(file: PolicyFile, tables: Tables, report: (fault: PolicyFaul
     }
     for (const [index, entry] of entries.entries()) {
       if (isTable(entry)) {
-        tables.add(name, new Fields(entry, { file: file.path, key: `${name}[${index}]`, lines }, report));
+        tables.add(
+          name,
+          new Fields(entry, schema, { file: file.path, key: `${name}[${index}]`, lines }, report),
+        );
       } else {
         fault(lines.lineOf(name), name, `begin each entry with [[${name}]], in two pairs of brackets`);
       }

@@ -85,6 +85,8 @@ export type SignatureFormat = (typeof signatureFormats)[number];
 
 /** Everything that the administrator laid down, resolved and checked. */
 export interface Policy {
+  /** Milliseconds by which the clock may be wrong, either way. */
+  readonly clockSkew: number;
   /** In the order in which they were defined first; rules name them by id. */
   readonly keys: ReadonlyMap<string, PolicyKey>;
   readonly revokedKeys: ReadonlySet<KeyId>;

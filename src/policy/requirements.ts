@@ -1,32 +1,43 @@
 import { formatTime } from '../trust/time.ts';
-import type { PolicyStore, VerityLevel } from './policy.ts';
+import type { Policy, PolicyStore, VerityLevel } from './policy.ts';
 import { verityLevels } from './policy.ts';
 import type { Constraints, ImageContents } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
-import { countedKeys, denied, distinctKeys, failed, held, invalidAt, validKeys } from './verdict.ts';
+import {
+  countedKeys,
+  denied,
+  distinctKeys,
+  earliestNow,
+  failed,
+  held,
+  invalidNow,
+  latestNow,
+  validKeys,
+} from './verdict.ts';
 
 // What an image has to meet once a rule decides. What fails here refuses, and no later rule is asked.
 
 /** The statement's time, and that of enough of the keys. */
 export function checkValidity(asked: Case): Verdict {
-  const { rule, question, candidate } = asked;
+  const { policy, rule, candidate } = asked;
   if (rule.signedBy === undefined || candidate === undefined)
     return held('nothing was signed that could expire');
   const { name = '', notBefore, expires } = candidate.statement ?? {};
-  if (notBefore !== undefined && question.now < notBefore) {
-    return expired(`the statement on "${name}"`, 'is not valid before', notBefore);
+  if (notBefore !== undefined && latestNow(asked) < notBefore.getTime()) {
+    return expired(policy, `the statement on "${name}"`, 'is not valid before', notBefore);
   }
-  if (expires !== undefined && question.now >= expires) {
-    return expired(`the statement on "${name}"`, 'expired at', expires);
+  if (expires !== undefined && earliestNow(asked) >= expires.getTime()) {
+    return expired(policy, `the statement on "${name}"`, 'expired at', expires);
   }
   if (distinctKeys(validKeys(asked)) >= rule.threshold)
     return held(
       `${candidate.statement === undefined ? 'the keys' : 'the statement and its keys'} are valid now`,
     );
   for (const key of countedKeys(asked)) {
-    const limit = invalidAt(key, question.now);
+    const limit = invalidNow(asked, key);
     if (limit === undefined) continue;
     return expired(
+      policy,
       `the key "${key.id}"`,
       limit.when === 'before' ? 'is not valid before' : 'expired at',
       limit.at,
@@ -35,9 +46,12 @@ export function checkValidity(asked: Case): Verdict {
   throw new RangeError('keys that counted are neither enough nor invalid');
 }
 
-function expired(what: string, how: string, at: Date): Verdict {
+function expired({ clockSkew }: Policy, what: string, how: string, at: Date): Verdict {
   const time = formatTime(at);
-  return failed(`${what} ${how} ${time}`, { kind: 'Expired', parameters: { what, at: time } });
+  const skew =
+    clockSkew === 0 ? '' : `, by more than the ${clockSkew / 1000} seconds that the clock may be wrong`;
+  const hint = how.startsWith('is') ? "; is this machine's clock right?" : '; it has to be signed anew';
+  return failed(`${what} ${how} ${time}${skew}${hint}`, { kind: 'Expired', parameters: { what, at: time } });
 }
 
 /** rollback-protection. */

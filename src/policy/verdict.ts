@@ -63,16 +63,28 @@ export function countedKeys({ policy, rule, candidate }: Case): readonly PolicyK
 
 /** Of the keys that count, those that are valid now. */
 export function validKeys(asked: Case): readonly PolicyKey[] {
-  return countedKeys(asked).filter((key) => invalidAt(key, asked.question.now) === undefined);
+  return countedKeys(asked).filter((key) => invalidNow(asked, key) === undefined);
 }
 
-/** The limit that `now` is outside of, or undefined. Both ends belong to a key's time. */
-export function invalidAt(
+/** The latest moment that it may be, by a clock that may be wrong: what is not valid then is surely not valid yet. */
+export function latestNow({ policy, question }: Case): number {
+  return question.now.getTime() + policy.clockSkew;
+}
+
+/** The earliest moment that it may be: what has expired by then surely has. */
+export function earliestNow({ policy, question }: Case): number {
+  return question.now.getTime() - policy.clockSkew;
+}
+
+/** The limit of the key's time that now is surely outside of, or undefined. Both ends belong to a key's time. */
+export function invalidNow(
+  asked: Case,
   key: PolicyKey,
-  now: Date,
 ): { readonly when: 'before' | 'after'; readonly at: Date } | undefined {
-  if (key.notBefore !== undefined && now < key.notBefore) return { when: 'before', at: key.notBefore };
-  if (key.notAfter !== undefined && now > key.notAfter) return { when: 'after', at: key.notAfter };
+  if (key.notBefore !== undefined && latestNow(asked) < key.notBefore.getTime())
+    return { when: 'before', at: key.notBefore };
+  if (key.notAfter !== undefined && earliestNow(asked) > key.notAfter.getTime())
+    return { when: 'after', at: key.notAfter };
   return undefined;
 }
 

@@ -216,6 +216,7 @@ function peers(): (user?: number) => MountOrder['peer'] {
 function policyOf(store: PolicyStore, imageDirectory: string): Policy {
   return {
     keys: new Map(),
+    clockSkew: 0,
     revokedKeys: new Set(),
     revokedDigests: new Set(),
     stores: new Map([[store.name, store]]),

@@ -16,6 +16,7 @@ function policy(): Policy {
     keys: new Map([
       ['key', { id: 'key', key: key.publicKey, names: [], notBefore: undefined, notAfter: undefined }],
     ]),
+    clockSkew: 0,
     revokedKeys: new Set(),
     revokedDigests: new Set(),
     stores: new Map(),

@@ -172,7 +172,28 @@ describe('validity', () => {
       parameters: { what: 'the statement on "example/app"', at: '2026-06-01T00:00:01Z' },
     });
     expect(refusalOf(ask(policy, [signatureFile({ expires: now }, one.key)], asked)).message).toBe(
-      'rule "r": validity: the statement on "example/app" expired at 2026-06-01T00:00:00Z',
+      'rule "r": validity: the statement on "example/app" expired at 2026-06-01T00:00:00Z; it has to be signed anew',
+    );
+  });
+
+  test('reaches as far beyond its ends as the clock may be wrong, and no further', () => {
+    const skewed = (keyLimits: string): Policy =>
+      policyOf(`[clock]\nskew-seconds = 300\n${makeKeyWith(keyLimits)}${rule('signed-by = ["one"]')}`);
+    const at = (seconds: number): Partial<Question> => ({ now: new Date(now.getTime() + seconds * 1000) });
+    const statement = [signatureFile({ notBefore: now, expires: now }, one.key)];
+    const key = 'not-before = 2026-06-01T00:00:00Z\nnot-after = 2026-06-01T00:00:00Z';
+    const plain = [signatureFile({}, one.key)];
+    const outcomes = (seconds: number): string[] => [
+      ask(skewed(''), statement, at(seconds)).outcome,
+      ask(skewed(key), plain, at(seconds)).outcome,
+    ];
+    expect(outcomes(-300.001)).toEqual(['deny', 'deny']);
+    expect(outcomes(-300)).toEqual(['allow', 'allow']);
+    expect(outcomes(299.999)).toEqual(['allow', 'allow']);
+    expect(outcomes(300)).toEqual(['deny', 'allow']);
+    expect(outcomes(300.001)).toEqual(['deny', 'deny']);
+    expect(refusalOf(ask(skewed(''), statement, at(-301))).message).toContain(
+      "is not valid before 2026-06-01T00:00:00Z, by more than the 300 seconds that the clock may be wrong; is this machine's clock right?",
     );
   });
 

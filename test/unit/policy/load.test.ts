@@ -9,6 +9,7 @@ import { loadPolicy } from '../../../src/policy/load.ts';
 import { checkPath } from '../../../src/policy/ownership.ts';
 import { generateKeyPair } from '../../../src/trust/private-key.ts';
 import { needs } from '../../support/needs.ts';
+import { Random } from '../../support/random.ts';
 
 const isRoot = process.getuid?.() === 0;
 const rule = (name: string): string => `[[rules]]\nname = "${name}"\nunsigned = true\n`;
@@ -72,6 +73,28 @@ describe('policy files', () => {
         join(folder, path),
       ),
     );
+  });
+
+  test('are applied by their names alone, whatever the order in which they came into the folder', () => {
+    const names = ['50.toml', 'A.toml', '5.toml', 'a b.toml', 'é.toml', 'Z.toml', '10.toml'];
+    const random = new Random(21);
+    const orders = Array.from({ length: 8 }, (_, round) => {
+      const order = names.map((name) => [random.below(1000), name] as const).sort(([a], [b]) => a - b);
+      for (const [, name] of order) write(`${round}/policy.d/${name}`, rule(name));
+      return ruleNames(load(String(round)));
+    });
+    const byBytes = ['10.toml', '5.toml', '50.toml', 'A.toml', 'Z.toml', 'a b.toml', 'é.toml'];
+    expect(orders).toEqual(orders.map(() => byBytes));
+  });
+
+  test('that speak of the clock agree, or are at fault', () => {
+    write('etc/policy.d/10.toml', '[clock]\nskew-seconds = 60\n');
+    write('etc/policy.d/20.toml', '[clock]\nskew-seconds = 60\n');
+    expect(load('etc').policy.clockSkew).toBe(60_000);
+    write('etc/policy.d/30.toml', '[clock]\nskew-seconds = 61\n');
+    expect(faults(() => load('etc'))).toEqual([
+      './etc/policy.d/30.toml:2: clock.skew-seconds: 61, and another file says 60',
+    ]);
   });
 
   test('hide those of the same name further down', () => {

@@ -107,6 +107,14 @@ describe('faults', () => {
       '[rules]\nname = "r"\n',
       '50-test.toml:1: rules: begin each entry with [[rules]]',
     ],
+    [
+      'a clock in double brackets',
+      '[[clock]]\nskew-seconds = 1\n',
+      '50-test.toml:1: clock: begin it with [clock]',
+    ],
+    ['a clock that says nothing', '[clock]\n', '50-test.toml:1: clock.skew-seconds: missing'],
+    ['a skew of days', '[clock]\nskew-seconds = 86401\n', 'clock.skew-seconds: 86401 is above 86400'],
+    ['a skew below zero', '[clock]\nskew-seconds = -1\n', 'clock.skew-seconds: -1 is below 0'],
     ['a field of the file', '\nversion = 1\n', '50-test.toml:2: unknown field "version"; known are'],
     [
       'an unknown field',
