@@ -5,3 +5,10 @@ const path = fileURLToPath(new URL('../../../shared/vectors/composefs', import.m
 
 /** The folder of composefs's own test dumps, beside the checkout; undefined where it is missing. */
 export const composefsVectors: string | undefined = existsSync(path) ? path : undefined;
+
+const wycheproof =
+  process.env['CFS_WYCHEPROOF'] ??
+  fileURLToPath(new URL('../../../shared/vectors/wycheproof', import.meta.url));
+
+/** The folder of project Wycheproof's testvectors_v1, beside the checkout or where CFS_WYCHEPROOF says; undefined where it is missing. */
+export const wycheproofVectors: string | undefined = existsSync(wycheproof) ? wycheproof : undefined;
