@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NewestVersion } from '../policy/versions-file.ts';
-import { parseVersionsFile, VersionsFileInvalid, versionsFileName } from '../policy/versions-file.ts';
+import {
+  describeDamage,
+  parseVersionsFile,
+  VersionsFileInvalid,
+  versionsFileName,
+} from '../policy/versions-file.ts';
 import { CommandError } from './command-error.ts';
 import { withPath } from './input-file.ts';
 
@@ -16,13 +21,15 @@ export function readVersions(state: string): readonly NewestVersion[] {
       return readFileSync(path);
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return new Uint8Array();
+      if (error instanceof Error && 'code' in error && error.code === 'EACCES')
+        throw new CommandError(`${path}: only root can read which versions were mounted`);
       throw error;
     }
   });
   try {
     return parseVersionsFile(bytes);
   } catch (error) {
-    if (error instanceof VersionsFileInvalid) throw new CommandError(`${path}: ${error.message}`);
+    if (error instanceof VersionsFileInvalid) throw new CommandError(describeDamage(path, error));
     throw error;
   }
 }

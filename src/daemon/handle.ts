@@ -70,10 +70,10 @@ export async function mount(
     const { policy, generation } = stages.policies.current;
     using image = await stages.images.take(request.image, peer, policy);
     using stores = await stages.stores.resolve(request.stores, peer, policy);
-    const { allowed, question } = await judge(request, image, stores, peer, policy, stages, found);
+    const { allowed, question, files } = await judge(request, image, stores, peer, policy, stages, found);
     const { evidence } = allowed;
     const constraints = { ...allowed.constraints, attributes: together(allowed, request) };
-    const record = { question, evidence };
+    const record = { question, files: worthKeeping(files), evidence };
     using mounted = await stages.mounter.mount({
       image,
       constraints,
@@ -137,6 +137,21 @@ export async function addObjects(
   }
 }
 
+interface Judged {
+  readonly allowed: Allowed;
+  readonly question: Question;
+  /** The signature files that were shown. */
+  readonly files: readonly Uint8Array[];
+}
+
+/** Bytes of signature files that are kept with a mount: sixteen signatures on a statement have a fifth of it. */
+const keptBytesMax = 16_384;
+
+/** A client that shows more has its mount listed by Reload as if it had shown nothing. */
+function worthKeeping(files: readonly Uint8Array[]): readonly Uint8Array[] {
+  return files.reduce((sum, { length }) => sum + length, 0) <= keptBytesMax ? files : [];
+}
+
 /** Verifies and decides; throws Refused, or DigestMismatch where the image is not the one that was asked for. */
 async function judge(
   request: VerifyRequest & Partial<Pick<AddObjectsRequest, 'addTo'>>,
@@ -146,7 +161,7 @@ async function judge(
   policy: Policy,
   stages: Stages,
   found: Findings,
-): Promise<{ readonly allowed: Allowed; readonly question: Question }> {
+): Promise<Judged> {
   found.digest = image.digest;
   if (request.digest !== undefined && request.digest !== image.digest) {
     throw new DigestMismatch({ expected: request.digest, found: image.digest });
@@ -175,7 +190,7 @@ async function judge(
   const contents = await image.scan();
   const scanned = { ...question, contents };
   const fits = misfit(contents, allowed.constraints) === undefined;
-  return { allowed: fits ? allowed : allow(decide(policy, scanned), found), question: scanned };
+  return { allowed: fits ? allowed : allow(decide(policy, scanned), found), question: scanned, files };
 }
 
 function allow(decision: Decision, found: Findings): Allowed {

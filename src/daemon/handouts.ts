@@ -34,6 +34,8 @@ export interface Reservation {
 /** What was asked and decided for a mount: enough to ask another policy about it. */
 export interface MountRecord {
   readonly question: Question;
+  /** The signature files that were shown: another policy has other keys. */
+  readonly files: readonly Uint8Array[];
   readonly evidence: Evidence;
 }
 

@@ -2,9 +2,11 @@ import { readFileSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { RolledBack } from '../api/mount-delegation.ts';
 import {
+  describeDamage,
   formatVersionsFile,
   parseVersionsFile,
   versionKey,
+  VersionsFileInvalid,
   versionsFileName,
   type NewestVersion,
 } from '../policy/versions-file.ts';
@@ -17,6 +19,15 @@ export class StateInUse extends Error {
 
   constructor(directory: string) {
     super(`${directory} is in use by another cfs-mountd`);
+  }
+}
+
+/** The versions file cannot be read; the message says what to do. */
+export class VersionsDamaged extends Error {
+  override readonly name = 'VersionsDamaged';
+
+  constructor(path: string, cause: VersionsFileInvalid) {
+    super(describeDamage(path, cause), { cause });
   }
 }
 
@@ -35,7 +46,7 @@ export class Versions {
 
   /**
    * Locks the state folder `directory` and reads the versions in it. Throws StateInUse where another process has locked
-   * it, and VersionsFileInvalid for a damaged file: what it no longer says could let an old image in.
+   * it, and VersionsDamaged for a damaged file: what it no longer says could let an old image in.
    */
   constructor(directory: string) {
     this.#directory = directory;
@@ -143,7 +154,12 @@ function readEntries(path: string): readonly NewestVersion[] {
     if (isNotFound(error)) return [];
     throw error;
   }
-  return parseVersionsFile(bytes);
+  try {
+    return parseVersionsFile(bytes);
+  } catch (error) {
+    if (error instanceof VersionsFileInvalid) throw new VersionsDamaged(path, error);
+    throw error;
+  }
 }
 
 function isNotFound(error: unknown): boolean {

@@ -49,7 +49,7 @@ export interface WorkshopOptions {
 
 /**
  * Builds it: probes the kernel, reads the newest versions, starts the first threads. From here on this thread has a
- * stage. Throws SyscallError, VersionsFileInvalid.
+ * stage. Throws SyscallError, VersionsDamaged.
  */
 export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions): Workshop {
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
@@ -121,12 +121,13 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     imageBytes: limits.imageBytes,
     closing,
   });
+  const evidence = new EvidenceCache(limits.evidenceKept);
   return {
     policies,
     features,
     closing,
     versions,
-    evidence: new EvidenceCache(limits.evidenceKept),
+    evidence,
     images,
     shown: new ShownImages(images, contents),
     stores: new Stores(pool),
@@ -136,13 +137,16 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     sweeper,
     refusedBy: (policy) => {
       const now = new Date();
-      const refused = ({ question }: MountRecord): boolean =>
-        decide(policy, { ...question, now }).outcome === 'deny';
+      const refused = ({ question, files }: MountRecord): boolean => {
+        // Who signed is asked anew: by the policy's own keys.
+        const verification = evidence.verify(files, question.digest, policy);
+        return decide(policy, { ...question, verification, now }).outcome === 'deny';
+      };
       // What is only kept is in nobody's use, and is wanted no more.
       kept?.dropNow((_kind, live) => live?.records.some(refused) === true);
       handouts.drain();
       const records = handouts.live().flatMap((live) => live.records);
-      return records.filter(refused).map(({ evidence }) => evidence);
+      return records.filter(refused).map((record) => record.evidence);
     },
     stop: async () => {
       closing.stop();

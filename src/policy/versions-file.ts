@@ -26,6 +26,14 @@ export class VersionsFileInvalid extends Error {
   }
 }
 
+/** What is wrong with the versions file at `path`, and how an administrator gets out of it. */
+export function describeDamage(path: string, { message }: VersionsFileInvalid): string {
+  return (
+    `${path}: ${message}; nothing is mounted while it is damaged. Restore it from a backup, or take the line out or ` +
+    'the file away: then the newest versions that it held are forgotten, and an older image can be mounted once more'
+  );
+}
+
 /** A key for maps, one for each pair of a rule and a name. */
 export function versionKey(rule: string, name: string): string {
   return JSON.stringify([rule, name]);

@@ -302,6 +302,28 @@ verity = "never"
     again.fds.forEach(closeFd);
     client.close();
   });
+
+  test('asks anew who signed what is mounted, by the keys of the new policy', async () => {
+    const client = host.connect();
+    const images = join(place.folder, 'images');
+    const other = smallImage({ hello: 'hello from another image\n' });
+    using memfd = sealed(other);
+    const files = [signer, stranger].map((each) => toBase64(each.sign(digestOf(other), 'example/other')));
+    const parameters = { image: { fileDescriptor: 0 }, signatures: files };
+    const held = await client.call('Mount', parameters, [memfd.number]);
+    expect(held.error).toBeUndefined();
+    const refusedUnder = async (publicPem: string): Promise<unknown> => {
+      writePolicy(place.folder, { '10-site.toml': policy(images) }, { 'site.pub': publicPem });
+      return (await client.call('Reload')).parameters['refusedNow'];
+    };
+    const listed: unknown = expect.objectContaining({ digest: digestOf(other) });
+    // The policy of before did not know who made the second signature.
+    expect(await refusedUnder(stranger.publicPem)).not.toContainEqual(listed);
+    expect(await refusedUnder(new Signer().publicPem)).toContainEqual(listed);
+    expect(await refusedUnder(signer.publicPem)).not.toContainEqual(listed);
+    held.fds.forEach(closeFd);
+    client.close();
+  });
 });
 
 function readlinkOrNothing(path: string): string {

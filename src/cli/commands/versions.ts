@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { formatVersionsFile, versionsFileName } from '../../policy/versions-file.ts';
@@ -5,7 +6,7 @@ import { lockFile, openFile } from '../../sys/file.ts';
 import { CommandError } from '../command-error.ts';
 import { withPath } from '../input-file.ts';
 import { replaceFile } from '../replace-file.ts';
-import { print, printJson } from '../output.ts';
+import { print, printJson, warn } from '../output.ts';
 import { defaultState, readVersions } from '../read-versions.ts';
 
 interface VersionsOptions {
@@ -36,7 +37,12 @@ function versions(options: VersionsOptions): void {
   }
   const entries = readVersions(options.state);
   if (options.json === true) printJson(entries);
-  else for (const { rule, name, version } of entries) print(`${name}  ${version}  ${rule}`);
+  else if (entries.length === 0) {
+    const why = existsSync(options.state)
+      ? 'none was mounted under rollback-protection'
+      : 'it does not exist';
+    warn(`no newest version is remembered in ${options.state}: ${why}`);
+  } else for (const { rule, name, version } of entries) print(`${name}  ${version}  ${rule}`);
 }
 
 function forget(state: string, name: string): void {

@@ -248,9 +248,16 @@ describe('versions', () => {
     expect((await versions()).stdout).toContain('a  1  r\n');
   });
 
-  test('a damaged file is named, with the line', async () => {
+  test('says why there is nothing to list', async () => {
+    rmSync(join(folder, 'state', versionsFileName));
+    expect((await versions()).stderr).toMatch(/no newest version is remembered in .*: none was mounted/);
+    rmSync(join(folder, 'state'), { recursive: true });
+    expect((await versions()).stderr).toMatch(/: it does not exist\n$/);
+  });
+
+  test('a damaged file is named, with the line, and with what to do', async () => {
     writeFileSync(join(folder, 'state', versionsFileName), 'x\n');
-    expect((await versions()).failure).toMatch(/versions\.jsonl: line 1: not JSON/);
+    expect((await versions()).failure).toMatch(/versions\.jsonl: line 1: not JSON.*Restore it/);
   });
 });
 

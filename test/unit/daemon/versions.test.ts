@@ -86,7 +86,8 @@ test('a damaged file is no empty one', () => {
   const state = folder();
   writeFileSync(join(state, 'versions.jsonl'), '{"rule":"rule","name":"app","version":1');
   expect(() => new Versions(state)).toThrow(/cut off/);
-  expect(() => new Versions(state)).toThrow(/cut off/);
+  // It stays so, and says which file it is and how to get out of it.
+  expect(() => new Versions(state)).toThrow(/versions\.jsonl: line 1: .*Restore it from a backup/);
 });
 
 test('one daemon at a time', async () => {
