@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """A FUSE server without libraries whose answers can be held back.
 
-Usage: mounting-fuse.py FOLDER OPERATION...
+Usage: mounting-fuse.py [--content PATH] [--verity HEX] FOLDER OPERATION...
 
-In a mount namespace of its own it mounts on FOLDER a filesystem that holds one file, `file`, and a folder, `folder`.
+In a mount namespace of its own it mounts on FOLDER a filesystem that holds one file, `file`, and a folder, `folder`. The file
+holds what PATH does. With --verity, it says that the file has fs-verity, and HEX for its SHA-256 digest.
 It says "ready", and leaves the operations named unanswered (each says "held OPERATION") until it reads a line from
 standard input; then it answers them and those that follow. It ends with its standard input, and its mount with it.
 """
 
+import argparse
 import ctypes
 import os
 import select
@@ -20,7 +22,10 @@ LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT, OPENDIR, RELE
 NAMES = {GETATTR: 'getattr', OPEN: 'open', READ: 'read', STATFS: 'statfs', FLUSH: 'flush', IOCTL: 'ioctl'}
 ENOENT, ENOSYS, ENOTTY = 2, 38, 25
 ROOT, FILE, FOLDER = 1, 2, 3
-CONTENT = b'x' * 8192
+FS_IOC_MEASURE_VERITY = 0xC0046686
+SHA256 = 1
+content = b'x' * 8192
+verity = None
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +36,7 @@ def check(result):
 
 
 def attributes(node):
-    mode, size = (0o100644, len(CONTENT)) if node == FILE else (0o40755, 0)
+    mode, size = (0o100644, len(content)) if node == FILE else (0o40755, 0)
     return struct.pack('<QQQQQQIIIIIIIIII', node, size, 16, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
 
 
@@ -55,19 +60,34 @@ def reply(device, opcode, unique, node, body):
         answer(device, unique, struct.pack('<QII', 1, 0, 0))
     elif opcode == READ:
         offset, size = struct.unpack_from('<QI', body, 8)
-        answer(device, unique, CONTENT[offset:offset + size])
+        answer(device, unique, content[offset:offset + size])
     elif opcode == STATFS:
         answer(device, unique, struct.pack('<QQQQQIIII24x', 1, 0, 0, 1, 0, 4096, 255, 4096, 0))
     elif opcode in (RELEASE, RELEASEDIR, FLUSH):
         answer(device, unique)
     elif opcode == IOCTL:
-        answer(device, unique, error=ENOTTY)
+        _, _, command, _, _, out_size = struct.unpack_from('<QIIQII', body)
+        if command == FS_IOC_MEASURE_VERITY and verity is not None:
+            measured = struct.pack('<HH', SHA256, len(verity)) + verity
+            answer(device, unique, struct.pack('<iIII', 0, 0, 0, 0) + measured[:out_size])
+        else:
+            answer(device, unique, error=ENOTTY)
     elif opcode not in (FORGET, INTERRUPT):
         answer(device, unique, error=ENOSYS)
 
 
 def main():
-    folder, held_operations = sys.argv[1], set(sys.argv[2:])
+    global content, verity
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--content')
+    parser.add_argument('--verity', type=bytes.fromhex)
+    parser.add_argument('folder')
+    parser.add_argument('operations', nargs='*')
+    arguments = parser.parse_args()
+    folder, held_operations, verity = arguments.folder, set(arguments.operations), arguments.verity
+    if arguments.content is not None:
+        with open(arguments.content, 'rb') as file:
+            content = file.read()
     check(libc.unshare(0x20000))
     check(libc.mount(b'none', b'/', None, 0x80000 | 0x4000, None))
     device = os.open('/dev/fuse', os.O_RDWR)

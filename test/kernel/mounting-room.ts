@@ -272,11 +272,29 @@ export interface HeldFuse {
   release(): void;
 }
 
+/** What a FUSE server shows. */
+export interface FuseContent {
+  /** The path of what its file holds. */
+  readonly content?: string;
+  /** What it says when it is asked for the fs-verity digest of its file. */
+  readonly verity?: Digest;
+}
+
 /** Starts a FUSE server (mounting-fuse.py) that leaves `operations` unanswered. It ends with the test. */
-export async function startHeldFuse(room: Room, operations: readonly string[]): Promise<HeldFuse> {
+export async function startHeldFuse(
+  room: Room,
+  operations: readonly string[],
+  shown: FuseContent = {},
+): Promise<HeldFuse> {
   const folder = mkdtempSync(join(room.directory, 'fuse-'));
   const script = join(import.meta.dirname, 'mounting-fuse.py');
-  const server = spawn('python3', [script, folder, ...operations], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const options = [
+    ...(shown.content === undefined ? [] : ['--content', shown.content]),
+    ...(shown.verity === undefined ? [] : ['--verity', digestHex(shown.verity)]),
+  ];
+  const server = spawn('python3', [script, ...options, folder, ...operations], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const exited = new Promise((resolve) => server.once('exit', resolve));
   onTestFinished(async () => {
     server.stdin.end();

@@ -2,7 +2,12 @@ import { spawn } from 'node:child_process';
 import { closeSync, linkSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { digestFromBytes } from '../../src/base/digest.ts';
+import { openImmutableImage } from '../../src/client/sealed-image.ts';
 import { openFile } from '../../src/sys/file.ts';
+import { measureVerity } from '../../src/sys/verity.ts';
+import { verityDigest } from '../../src/verity/verity.ts';
+import { smallImage } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { descriptorsOf, openRoom, sealedMemfd, startHeldFuse, until, type Room } from './mounting-room.ts';
 
@@ -61,6 +66,25 @@ describe.skipIf(skip)('a client that lets the daemon wait', () => {
       name: error('BadFileDescriptor'),
       parameters: { field: 'storeFileDescriptors[0]' },
     });
+  });
+
+  test('what a FUSE server says of fs-verity counts for nothing', async () => {
+    const room = openRoom();
+    const other = smallImage({ other: 'what is really in the file\n' });
+    const content = join(room.directory, 'other.cfs');
+    writeFileSync(content, other);
+    const fuse = await startHeldFuse(room, [], { content, verity: room.digest });
+    using file = openFile(join(fuse.path, 'file'));
+    // It does lie: the kernel passes its word on.
+    expect(digestFromBytes(measureVerity(file.number)?.digest ?? new Uint8Array())).toBe(room.digest);
+    await expect(take(room, file.number, 1000)).rejects.toMatchObject({ name: error('ImageNotImmutable') });
+    // A client sends a copy of such a file, which is hashed.
+    const sent = openImmutableImage(join(fuse.path, 'file'));
+    using copy = sent.fd;
+    expect(sent).toMatchObject({ kind: 'memfd', digest: undefined });
+    using image = await take(room, copy.number, 1000);
+    expect(image.digest).toBe(verityDigest(other));
+    expect(room.bugs).toEqual([]);
   });
 
   test('a close that hangs holds up the lane of its user alone', async () => {
