@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A FUSE server without libraries whose answers can be held back.
 
-Usage: mounting-fuse.py [--content PATH] [--verity HEX] FOLDER OPERATION...
+Usage: mounting-fuse.py [--content PATH] [--verity HEX] [--released] FOLDER OPERATION...
 
 In a mount namespace of its own it mounts on FOLDER a filesystem that holds one file, `file`, and a folder, `folder`. The file
 holds what PATH does. With --verity, it says that the file has fs-verity, and HEX for its SHA-256 digest.
-It says "ready", and leaves the operations named unanswered (each says "held OPERATION") until it reads a line from
-standard input; then it answers them and those that follow. It ends with its standard input, and its mount with it.
+It says "ready", and leaves the operations named unanswered (each says "held OPERATION") until it reads "release" from
+standard input; then it answers them and those that follow, as it does from the beginning with --released. "hold" has it leave them
+unanswered again, and it says "holding". It ends with its standard input, and its mount with it.
 """
 
 import argparse
@@ -81,10 +82,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--content')
     parser.add_argument('--verity', type=bytes.fromhex)
+    parser.add_argument('--released', action='store_true')
     parser.add_argument('folder')
     parser.add_argument('operations', nargs='*')
     arguments = parser.parse_args()
-    folder, held_operations, verity = arguments.folder, set(arguments.operations), arguments.verity
+    folder, verity = arguments.folder, arguments.verity
+    held_operations = set() if arguments.released else set(arguments.operations)
     if arguments.content is not None:
         with open(arguments.content, 'rb') as file:
             content = file.read()
@@ -99,8 +102,13 @@ def main():
     while time.monotonic() < end:
         readable, _, _ = select.select([device, sys.stdin.fileno()], [], [], 1)
         if sys.stdin.fileno() in readable:
-            if not os.read(sys.stdin.fileno(), 4096):
+            words = os.read(sys.stdin.fileno(), 4096).split()
+            if not words:
                 return
+            if words[-1] == b'hold':
+                held_operations = set(arguments.operations)
+                print('holding', flush=True)
+                continue
             held_operations.clear()
             for request in held:
                 reply(device, *request)

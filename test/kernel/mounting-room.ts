@@ -270,6 +270,8 @@ export interface HeldFuse {
   held(operation: string): Promise<void>;
   /** Lets it answer what it holds back and all that comes. */
   release(): void;
+  /** Has it hold back from now on what it was started to; resolves once it does. */
+  hold(): Promise<void>;
 }
 
 /** What a FUSE server shows. */
@@ -278,6 +280,8 @@ export interface FuseContent {
   readonly content?: string;
   /** What it says when it is asked for the fs-verity digest of its file. */
   readonly verity?: Digest;
+  /** It answers everything until it is told to hold back. */
+  readonly released?: boolean;
 }
 
 /** Starts a FUSE server (mounting-fuse.py) that leaves `operations` unanswered. It ends with the test. */
@@ -291,6 +295,7 @@ export async function startHeldFuse(
   const options = [
     ...(shown.content === undefined ? [] : ['--content', shown.content]),
     ...(shown.verity === undefined ? [] : ['--verity', digestHex(shown.verity)]),
+    ...(shown.released === true ? ['--released'] : []),
   ];
   const server = spawn('python3', [script, ...options, folder, ...operations], {
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -307,7 +312,11 @@ export async function startHeldFuse(
     path: join('/proc', String(server.pid), 'root', folder),
     held: (operation) => until(`held ${operation}`, () => lines.includes(`held ${operation}`)),
     release: () => {
-      server.stdin.write('\n');
+      server.stdin.write('release\n');
+    },
+    hold: () => {
+      server.stdin.write('hold\n');
+      return until('the FUSE server holds back', () => lines.includes('holding'));
     },
   };
 }
