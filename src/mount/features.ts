@@ -50,3 +50,29 @@ export const noFeatures: Features = {
   lockedMounts: false,
   lockedClones: false,
 };
+
+/** What people are told of a feature. */
+export interface FeatureNote {
+  /** The release of Linux that brought it; undefined where a kernel of any release may have it or not. */
+  readonly since: string | undefined;
+  readonly what: string;
+}
+
+/** Every feature in the words of a table. The releases are those of the kernel as it is published: others may carry a feature back. */
+export const featureNotes: Readonly<Record<keyof Features, FeatureNote>> = {
+  erofsFromFile: { since: '6.12', what: 'images are mounted from their files' },
+  loopDevices: { since: '5.8', what: 'images are mounted by loop devices, where not from their files' },
+  overlayOverFileImages: { since: undefined, what: 'an overlay can lie over composefs from a file' },
+  idmappedErofs: { since: '5.19', what: 'idMap: mounts that show the IDs of a user namespace' },
+  overlayLowerdirPlus: { since: '6.7', what: 'overlay layers one by one' },
+  overlayLayersByFd: { since: '6.13', what: 'overlay layers as descriptors' },
+  overlayDetachedLayers: {
+    since: '6.15',
+    what: 'overlay layers as detached mounts; stores that clients bring',
+  },
+  overlayDataOnly: { since: '6.5', what: 'composefs images whose files are in a store' },
+  overlayVerity: { since: '6.6', what: 'overlayfs checks the fs-verity of each file as it is opened' },
+  fsVerity: { since: '5.4', what: 'fs-verity on the filesystem of the state folder' },
+  createExclusive: { since: '6.6', what: 'no superblock is shared by accident' },
+  lockedMounts: { since: '5.12', what: 'receivers cannot clear the attributes of mounts' },
+};

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { defaultSocketPath } from '../../client/client.ts';
 import type { DescribeReply } from '../../client/client.ts';
+import { featureNotes, type FeatureNote } from '../../mount/features.ts';
 import { CommandError } from '../command-error.ts';
 import { print, printJson } from '../output.ts';
 import { withClient } from '../with-client.ts';
@@ -35,13 +36,25 @@ export function descriptionLines(description: DescribeReply): string[] {
     `policy ${policy.digest}, loaded ${policy.loadedAt}`,
     `file systems: ${fileSystems.join(', ')}`,
     'kernel:',
-    ...sorted(kernel).map(([name, value]) => `  ${name}: ${value ? 'yes' : 'no'}`),
+    ...featureTable(kernel),
     'limits:',
     ...sorted(limits).map(([name, value]) => `  ${name}: ${value}`),
     ...(confinement === undefined
       ? []
       : [`capabilities: ${confinement.capabilities.join(', ')}`, `fences: ${confinement.fences.join(', ')}`]),
   ];
+}
+
+/** A line for each feature: whether it is here, which Linux brought it, what it is for. The service may know more than this program. */
+function featureTable(kernel: DescribeReply['kernel']): string[] {
+  const notes: Readonly<Record<string, FeatureNote | undefined>> = featureNotes;
+  const names = Object.keys(kernel);
+  const width = Math.max(...names.map((name) => name.length + 1));
+  return sorted(kernel).map(([name, here]) => {
+    const { since = '', what = '' } = notes[name] ?? {};
+    const version = since === '' ? '' : `Linux ${since}`;
+    return `  ${`${name}:`.padEnd(width)} ${here ? 'yes' : 'no '} ${version.padEnd(10)} ${what}`.trimEnd();
+  });
 }
 
 function sorted<Value>(map: Readonly<Record<string, Value>>): [string, Value][] {
