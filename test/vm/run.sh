@@ -24,7 +24,8 @@ done
 [ $# -gt 0 ] || { echo "run.sh: no command" >&2; exit 125; }
 [ "$(id -u)" = 0 ] || { echo "run.sh: needs root" >&2; exit 125; }
 "$here/kernel.sh" "$kernel" >&2 || { echo "run.sh: the $kernel kernel could not be made ready" >&2; exit 125; }
-folder=$(cd "$here/../.." && pwd)/.cache/vm/$kernel
+# Links resolved: in the guest, where the folder is looked up below the host's root, they would lead elsewhere.
+folder=$(cd "$here/../../.cache/vm/$kernel" && pwd -P)
 
 job=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)/cfs-vm.XXXXXX")
 guest='' copier=''

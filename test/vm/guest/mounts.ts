@@ -1,5 +1,6 @@
-// Mounts every kind of image from every source at every level on the running kernel, and prints a Finding per line.
-// Runs as root inside the machines that test/vm/kernels.test.ts starts, with TMPDIR on an ext4 that has fs-verity.
+// Mounts every kind of image, or those that the arguments name, from every source at every level on the running kernel, and
+// prints a Finding per line.
+// Runs as root inside the machines that the tests of test/vm start, with TMPDIR on an ext4 that has fs-verity.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import {
   chmodSync,
@@ -254,6 +255,11 @@ function layOverlay(folder: string, lower: string): boolean {
   return shown;
 }
 
+function isChosen(image: Image): boolean {
+  const chosen = process.argv.slice(2);
+  return chosen.length === 0 || chosen.includes(image);
+}
+
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'mounts-'));
   chmodSync(folder, 0o755);
@@ -266,7 +272,7 @@ async function main(): Promise<void> {
     const { kernel } = await client.describe();
     print({ finding: 'kernel', release: release(), features: kernel });
     const works = new Set<Image>();
-    for (const image of images)
+    for (const image of images.filter(isChosen))
       for (const source of sources)
         for (const level of levels) {
           const cell = await tryCell(client, folder, image, source, level);
