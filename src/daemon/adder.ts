@@ -48,8 +48,11 @@ interface Candidate extends ObjectFile {
   readonly bytes: number;
 }
 
-/** What is copied by one task: so that others' tasks come in between, and that a task's time limit is one for a slow source. */
-const stepBytes = 16 * 1024 * 1024;
+/**
+ * What is copied by one task: so much that tasks cost nothing beside it, and so little that others' tasks come in between, and
+ * that an honest source of 0.4 MiB/s is done before the task is given up (stallMilliseconds).
+ */
+const stepBytes = 4 * 1024 * 1024;
 const stepFiles = 64;
 
 /** What adding needs. */
@@ -264,6 +267,7 @@ function foreignContent(field: string, digest: Digest | undefined): BadFileDescr
 function explained(error: unknown, store: PolicyStore): unknown {
   if (!isSyscallError(error)) return error;
   const full = error.code === 'ENOSPC' || error.code === 'EDQUOT';
-  const detail = full ? `the store "${store.name}" is full` : `in the store "${store.name}"`;
+  const what = error.detail === undefined ? '' : `${error.detail}, `;
+  const detail = full ? `the store "${store.name}" is full` : `${what}in the store "${store.name}"`;
   return new SyscallError(error.syscall, error.code, detail);
 }

@@ -127,8 +127,11 @@ export async function addObjects(
     const scan = await image.scan();
     const isCurrent = (): boolean => generation === stages.policies.generation;
     const added = (path: string, bytes: number): void => void found.added.push({ path, bytes });
-    await stages.adder.add({ scan, target, files: request.objects, peer, isCurrent, added });
-    const { missing, next } = await stages.adder.missing(scan, target.store, request.missing, peer);
+    // Only who may add takes one of the turns for it.
+    const { missing, next } = await stages.adder.inTurn(peer, async () => {
+      await stages.adder.add({ scan, target, files: request.objects, peer, isCurrent, added });
+      return await stages.adder.missing(scan, target.store, request.missing, peer);
+    });
     // Where another policy came into force, the rest is for that one to decide; what is in the store by now is passed over.
     if (!isCurrent()) continue;
     stages.shown.remember(request.image, peer, image.digest);

@@ -80,10 +80,7 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
     async AddObjects(parameters, context) {
       return decided('AddObjects', context, recorded, async (found) => {
         const request = parseAddObjectsRequest(parameters, context.fds);
-        const { peer } = context;
-        const { evidence, missing, missingNext } = await stages.adder.inTurn(peer, () =>
-          addObjects(request, peer, stages, found),
-        );
+        const { evidence, missing, missingNext } = await addObjects(request, context.peer, stages, found);
         return {
           parameters: {
             evidence: evidenceReply(evidence),

@@ -1,10 +1,9 @@
 import { IncompatibleImage } from '../api/mount-delegation.ts';
 import type { ImageScan } from '../composefs/scan.ts';
-import { objectDigest } from '../store/objects.ts';
 
 /** The files that an image wants in a store. */
 export interface WantedObjects {
-  /** Their paths in a store ("ab/cdef…"), which are their digests. */
+  /** Their paths in a store. A file is one of them if its digest makes such a path ("ab/cdef…"). */
   readonly paths: ReadonlySet<string>;
   /** The sizes that any of them has, in bytes. */
   readonly sizes: ReadonlySet<number>;
@@ -12,27 +11,15 @@ export interface WantedObjects {
 
 const known = new WeakMap<ImageScan, WantedObjects>();
 
-/**
- * What the image of `scan` wants; remembered for as long as the scan is. Throws IncompatibleImage for an image that names a file
- * by something else than its digest: nothing would say what its content is to be.
- */
+/** What the image of `scan` wants; remembered for as long as the scan is. Throws IncompatibleImage for one without a store. */
 export function wantedObjects(scan: ImageScan): WantedObjects {
   let wanted = known.get(scan);
   if (wanted === undefined) {
-    wanted = read(scan);
+    if (scan.fileSystem !== 'composefs') {
+      throw new IncompatibleImage({ reason: `an image of ${scan.fileSystem} has no files in a store` });
+    }
+    wanted = { paths: new Set(scan.objects), sizes: new Set(scan.objectSizes) };
     known.set(scan, wanted);
   }
   return wanted;
-}
-
-function read(scan: ImageScan): WantedObjects {
-  if (scan.fileSystem !== 'composefs') {
-    throw new IncompatibleImage({ reason: `an image of ${scan.fileSystem} has no files in a store` });
-  }
-  scan.objects.forEach((path, index) => {
-    const digest = objectDigest(path);
-    if (digest !== undefined && (scan.objectDigests[index] ?? digest) === digest) return;
-    throw new IncompatibleImage({ reason: `it names the file ${path} by something else than its digest` });
-  });
-  return { paths: new Set(scan.objects), sizes: new Set(scan.objectSizes) };
 }

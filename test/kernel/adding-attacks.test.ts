@@ -2,8 +2,6 @@ import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { scanImage } from '../../src/composefs/scan.ts';
-import { Adder, type AddOrder } from '../../src/daemon/adder.ts';
 import { limits } from '../../src/daemon/limits.ts';
 import { fillFiles, makeFiles, measureFiles } from '../../src/daemon/object-files.ts';
 import { checkStore } from '../../src/store/check-store.ts';
@@ -12,6 +10,7 @@ import { openFile } from '../../src/sys/file.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { connectAs, descriptorsOf as descriptorsOfProcess, errorName, memfdOf } from './acceptance-room.ts';
+import { addingHere as adding } from './adding-here.ts';
 import { adderUid, AddingRoom, contentOf, imageOf, otherAdderUid, type Content } from './adding-room.ts';
 import { descriptorsOf, openRoom, sealedMemfd, startHeldFuse, until, type Room } from './mounting-room.ts';
 
@@ -31,28 +30,6 @@ const served: Content = (() => {
   const bytes = Buffer.alloc(8192, 'x');
   return { bytes, path: objectPath(verityDigest(bytes)) };
 })();
-
-/** Everything that is needed to add files to the store of a room, in this process. */
-function adding(room: Room, contents: readonly Content[]) {
-  const adder = new Adder({ pool: room.pool, closing: room.closing });
-  const scan = scanImage(
-    imageOf(Object.fromEntries(contents.map((content, index) => [`f${index}`, content]))),
-  );
-  const added: string[] = [];
-  const add = (fds: readonly number[], user = 1000, more: Partial<AddOrder> = {}): Promise<void> =>
-    adder.inTurn({ user }, () =>
-      adder.add({
-        scan,
-        target: { store: room.store, bytesPerHour: undefined },
-        files: fds.map((fd, index) => ({ fd, field: `objectFileDescriptors[${index}]` })),
-        peer: { user },
-        isCurrent: () => true,
-        added: (path) => void added.push(path),
-        ...more,
-      }),
-    );
-  return { adder, scan, add, added };
-}
 
 const has = (room: Room, { path }: Content): boolean =>
   statSync(join(room.store.path, path), { throwIfNoEntry: false }) !== undefined;
