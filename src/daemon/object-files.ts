@@ -5,16 +5,7 @@ import { makeDirectory } from '../store/make-directory.ts';
 import { errorCode, UnfinishedFile } from '../store/unfinished-file.ts';
 import { isSyscallError, SyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import {
-  beginWriting,
-  duplicate,
-  fstat,
-  openBeneath,
-  openTmpfile,
-  pread,
-  reopen,
-  writeAll,
-} from '../sys/file.ts';
+import { duplicate, fstat, openBeneath, openTmpfile, pread, reopen, writeAll } from '../sys/file.ts';
 import { descriptorPath } from '../sys/path.ts';
 import { measureFile } from './copy-image.ts';
 import { modeFault } from './root-owned.ts';
@@ -141,12 +132,10 @@ export function keepFiles(store: number, files: readonly number[], paths: readon
   const unfinished: UnfinishedFile[] = [];
   try {
     for (const file of files) unfinished.push(UnfinishedFile.adopt(duplicate(file).take()));
-    for (const file of unfinished) beginWriting(file.fd);
-    for (const file of unfinished) {
-      named(() => {
-        file.finishSync(objectMode, true);
-      });
-    }
+    named(() => {
+      for (const file of unfinished) file.beginFinish(objectMode);
+      for (const file of unfinished) file.endFinish(true);
+    });
     return unfinished.map((file, index) => publish(store, file, paths[index] ?? ''));
   } finally {
     for (const file of unfinished) file[Symbol.dispose]();

@@ -14,7 +14,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
-import { linkTmpfile } from '../sys/file.ts';
+import { beginWriting, linkTmpfile } from '../sys/file.ts';
 import { enableVerity } from '../sys/verity.ts';
 
 const synchronize = promisify(fsync);
@@ -76,9 +76,17 @@ export class UnfinishedFile implements Disposable {
     this.#freeze(verity);
   }
 
-  /** As `finish`, for a thread that has nothing else to do meanwhile. */
-  finishSync(mode: number, verity: boolean): void {
+  /**
+   * The first half of what `finish` does, without waiting for the disk: where several files have begun before the first is
+   * waited for, a journal needs one commit for them all, and not one for each.
+   */
+  beginFinish(mode: number): void {
     fchmodSync(this.#fd, mode);
+    beginWriting(this.#fd);
+  }
+
+  /** The second half, for a thread that has nothing else to do meanwhile. */
+  endFinish(verity: boolean): void {
     fsyncSync(this.#fd);
     this.#freeze(verity);
   }
