@@ -49,6 +49,7 @@ export function startDaemon(options: DaemonOptions): void {
       const { policy, generation } = policies.reload();
       log.info({ policy: policy.digest, generation }, 'policy reloaded');
     });
+    workshop.preparation.begin();
   };
   const connections = new Connections({
     server: createServer({
@@ -82,6 +83,7 @@ export function startDaemon(options: DaemonOptions): void {
   }, log);
   notifier.ready();
   log.info({ version: options.version, policy: policies.current.policy.digest }, 'ready');
+  workshop.preparation.begin();
 }
 
 function prepareProcess(): void {

@@ -7,6 +7,7 @@ import {
 import type { ImageScan } from '../composefs/scan.ts';
 import type { Features } from '../mount/features.ts';
 import { planMount, type PlanInput } from '../mount/plan.ts';
+import type { PolicyStore, VerityLevel } from '../policy/policy.ts';
 import type { Constraints } from '../policy/question.ts';
 import { misfit } from '../policy/requirements.ts';
 import { isSyscallError } from '../sys/errno.ts';
@@ -19,7 +20,7 @@ import { resolveIdMap, type IdMapCaller } from './id-map.ts';
 import type { TakenImage } from './images.ts';
 import type { KeptKind, KeptMounts } from './kept-mounts.ts';
 import { mountImage, mountLayer } from './mount-image.ts';
-import type { Pool } from './pool.ts';
+import type { Pool, TaskOptions } from './pool.ts';
 import type { IdMapRequest } from './request.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
 import type { ResolvedStores } from './stores.ts';
@@ -97,12 +98,29 @@ export class Mounter {
     if (fileSystem === 'erofs' || scan.objects.length === 0) return this.#make(order, input, []);
     if (order.stores.directories.length > 0) return this.#withDirectories(order, input, scan);
     const layers = this.#policyLayers(order);
-    const key = layersKey(layers, order);
+    const key = layersKey(layers, order.constraints.verity);
     if (this.#options.contents.isComplete(order.image.digest, key)) return this.#make(order, input, layers);
     // Opened again afterwards: the clones are only borrowed for this turn.
     return this.#demandObjects(order, input, scan, layers, key).then(() =>
       this.#make(order, input, this.#policyLayers(order)),
     );
+  }
+
+  /** Looks for the image's objects in `stores`, so that a request need not. Rejects as mount, but not for what is missing. */
+  async prepare(
+    image: TakenImage,
+    scan: ImageScan,
+    stores: readonly PolicyStore[],
+    verity: VerityLevel,
+    owner: Owner,
+  ): Promise<void> {
+    const { contents, clones } = this.#options;
+    if (scan.objects.length === 0) return;
+    const layers = stores.map((store) => clones.open(store));
+    const key = layersKey(layers, verity);
+    if (contents.isComplete(image.digest, key)) return;
+    const missing = await this.#missing(scan, layers, verity, { owner, stallable: false });
+    if (missing.count === 0) contents.setComplete(image.digest, key);
   }
 
   #policyLayers(order: MountOrder): OpenPolicyStore[] {
@@ -148,23 +166,33 @@ export class Mounter {
     layers: readonly Layer[],
     key: string | undefined,
   ): Promise<void> {
-    const { pool, contents, features, objectsListed } = this.#options;
+    const { contents, features } = this.#options;
     // What this kernel cannot do comes first: where it has no fs-verity, no object could have it.
     planMount({ ...input, imageFd: order.image.fd, stores: layers }, features);
     if (scan.objects.length > 0) {
-      const checked = checksVerity(order.constraints, layers);
-      const task = {
-        kind: 'missing',
-        objects: scan.objects.map((path, index) => ({ path, digest: scan.objectDigests[index] })),
-        verity: layers.map(() => checked),
-        listed: objectsListed,
-      } as const;
       const options = { owner: order.peer, stallable: key === undefined };
-      const fds = layers.map(({ fd }) => fd);
-      const { value } = await pool.run<'missing'>(task, fds, options);
-      if (value.count > 0) throw objectsMissing(value, layers.length);
+      const missing = await this.#missing(scan, layers, order.constraints.verity, options);
+      if (missing.count > 0) throw objectsMissing(missing, layers.length);
     }
     if (key !== undefined) contents.setComplete(order.image.digest, key);
+  }
+
+  async #missing(
+    scan: ImageScan,
+    layers: readonly Layer[],
+    verity: VerityLevel,
+    options: TaskOptions,
+  ): Promise<MissingObjects> {
+    const { pool, objectsListed } = this.#options;
+    const checked = checksVerity(verity, layers);
+    const task = {
+      kind: 'missing',
+      objects: scan.objects.map((path, index) => ({ path, digest: scan.objectDigests[index] })),
+      verity: layers.map(() => checked),
+      listed: objectsListed,
+    } as const;
+    const fds = layers.map(({ fd }) => fd);
+    return (await pool.run<'missing'>(task, fds, options)).value;
   }
 
   #make(order: MountOrder, input: Input, layers: readonly OpenPolicyStore[]): Promise<OwnedFd> | OwnedFd {
@@ -297,14 +325,14 @@ function checkContents(constraints: Constraints, scan: ImageScan): 'composefs' |
 }
 
 /** Whether the kernel will want fs-verity of every object: as in planMount, unless nothing is checked at all. */
-function checksVerity(constraints: Constraints, layers: readonly Layer[]): boolean {
-  if (constraints.verity === 'never') return false;
-  return constraints.verity === 'require' || !layers.every(({ trusted }) => trusted);
+function checksVerity(verity: VerityLevel, layers: readonly Layer[]): boolean {
+  if (verity === 'never') return false;
+  return verity === 'require' || !layers.every(({ trusted }) => trusted);
 }
 
 /** Says which stores, and whether they were looked at for fs-verity. */
-function layersKey(layers: readonly Layer[], order: MountOrder): string {
-  const checked = checksVerity(order.constraints, layers) ? 'checked' : 'there';
+function layersKey(layers: readonly Layer[], verity: VerityLevel): string {
+  const checked = checksVerity(verity, layers) ? 'checked' : 'there';
   return [checked, ...layers.map(({ identity }) => identity)].join(' ');
 }
 

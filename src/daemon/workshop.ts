@@ -22,6 +22,7 @@ import { Mounter } from './mounter.ts';
 import type { Policies } from './policies.ts';
 import { Pool } from './pool.ts';
 import { ShownImages } from './shown-images.ts';
+import { Preparation } from './preparation.ts';
 import { StoreClones } from './store-clones.ts';
 import { Stores } from './stores.ts';
 import { Sweeper } from './sweeper.ts';
@@ -34,6 +35,7 @@ export interface Workshop extends Stages {
   /** Mounts to be cloned; undefined where the kernel cannot clone them. */
   readonly kept: KeptMounts | undefined;
   readonly sweeper: Sweeper;
+  readonly preparation: Preparation;
   /** The mounts in use, as far as known, that `policy` would refuse if it were asked now. */
   refusedBy(policy: Policy): readonly Evidence[];
   /** Ends the threads and gives up what is kept open. Mounts that were handed out live on. */
@@ -122,6 +124,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     closing,
   });
   const evidence = new EvidenceCache(limits.evidenceKept);
+  const preparation = new Preparation({ policies, images, evidence, mounter, log });
   return {
     policies,
     features,
@@ -130,6 +133,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     evidence,
     images,
     shown: new ShownImages(images, contents),
+    preparation,
     stores: new Stores(pool),
     adder: new Adder({ pool, closing }),
     mounter,
@@ -149,6 +153,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
       return records.filter(refused).map((record) => record.evidence);
     },
     stop: async () => {
+      preparation.stop();
       closing.stop();
       await sweeper.stop();
       kept?.dropNow(() => true);

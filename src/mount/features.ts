@@ -75,4 +75,5 @@ export const featureNotes: Readonly<Record<keyof Features, FeatureNote>> = {
   fsVerity: { since: '5.4', what: 'fs-verity on the filesystem of the state folder' },
   createExclusive: { since: '6.6', what: 'no superblock is shared by accident' },
   lockedMounts: { since: '5.12', what: 'receivers cannot clear the attributes of mounts' },
+  lockedClones: { since: '6.15', what: 'one superblock for each image: later mounts of it are clones' },
 };
