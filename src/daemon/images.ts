@@ -75,17 +75,17 @@ export class Images {
     switch (request.kind) {
       case 'descriptor':
         return this.#descriptor(request.fd, request.field, peer);
-      case 'name': {
-        const found = this.#options.installed.byName(request.name, policy);
-        return found instanceof Promise
-          ? found.then((image) => this.#installed(image, peer))
-          : this.#installed(found, peer);
-      }
+      case 'name':
+        return this.#found(this.#options.installed.byName(request.name, policy), peer);
       case 'digest':
-        return this.#options.installed
-          .byDigest(request.digest, policy)
-          .then((image) => this.#installed(image, peer));
+        return this.#found(this.#options.installed.byDigest(request.digest, policy), peer);
     }
+  }
+
+  #found(found: InstalledImage | Promise<InstalledImage>, peer: Owner): Promise<TakenImage> | TakenImage {
+    return found instanceof Promise
+      ? found.then((image) => this.#installed(image, peer))
+      : this.#installed(found, peer);
   }
 
   #installed(image: InstalledImage, peer: Owner): TakenImage {

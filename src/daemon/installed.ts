@@ -46,6 +46,11 @@ interface Kept {
   dropped: boolean;
 }
 
+/** An image that is kept open, and what lay beside it. */
+interface Recent extends Pick<OpenedImage, 'location' | 'signature'> {
+  readonly kept: Kept;
+}
+
 /** Digests that are remembered by identity, so that a known file is not hashed again: a hundred bytes each. */
 const digestsMax = 16_384;
 
@@ -59,12 +64,7 @@ export class Installed {
   readonly #measure: Measure;
   readonly #files: InstalledFiles;
   readonly #kept = new Map<string, Kept>();
-  readonly #recent = new RecentImages<
-    Pick<InstalledImage, 'location'> & {
-      readonly kept: Kept;
-      readonly signature: Uint8Array | undefined;
-    }
-  >();
+  readonly #recent = new RecentImages<Recent>();
   readonly #measuring = new Map<string, Promise<Digest>>();
   readonly #digests = new Map<string, Digest>();
   /** The identity of the image that was last at each location. */
@@ -86,16 +86,21 @@ export class Installed {
   }
 
   #byName(name: string, directories: readonly string[]): InstalledImage | Promise<InstalledImage> {
-    const recent = this.#recent.recall(name, directories);
-    if (recent !== undefined && !recent.kept.dropped && readLease(recent.kept.file.number)) {
-      return this.#use(recent.kept, recent);
-    }
+    const recent = this.#recall(name, directories);
+    if (recent !== undefined) return this.#use(recent.kept, recent);
     const opened = this.#files.open(name, directories);
     if (opened === undefined) throw new ImageNotFound({ name });
     const taken = this.#take(opened);
     if (taken === undefined) return this.#learn(name, opened, directories);
     this.#remember(name, directories, opened);
     return taken;
+  }
+
+  /** What was found under `name` of late, where nothing has changed and the lease still holds. */
+  #recall(name: string, directories: readonly string[]): Recent | undefined {
+    const recent = this.#recent.recall(name, directories);
+    if (recent === undefined || recent.kept.dropped) return undefined;
+    return readLease(recent.kept.file.number) ? recent : undefined;
   }
 
   #remember(
@@ -109,8 +114,19 @@ export class Installed {
   }
 
   /** The image with `digest`, wherever it is below the policy's directories. Throws as `byName`. */
-  async byDigest(digest: Digest, { imageDirectories }: Policy): Promise<InstalledImage> {
+  byDigest(digest: Digest, { imageDirectories }: Policy): InstalledImage | Promise<InstalledImage> {
     const known = this.#names.get(digest);
+    const recent = known === undefined ? undefined : this.#recall(known, imageDirectories);
+    return recent?.kept.digest === digest
+      ? this.#use(recent.kept, recent)
+      : this.#search(digest, known, imageDirectories);
+  }
+
+  async #search(
+    digest: Digest,
+    known: string | undefined,
+    imageDirectories: readonly string[],
+  ): Promise<InstalledImage> {
     const hinted = known === undefined ? undefined : await this.#tryName(known, digest, imageDirectories);
     if (hinted !== undefined) return hinted;
     // Those whose signature speaks of the digest come first: to know the others, each has to be measured.

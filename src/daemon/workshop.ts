@@ -89,6 +89,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
   const handouts = new Handouts();
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
   const sweeper = new Sweeper(stage, pool);
+  // COMPAT(6.15): without such clones each mount is made anew.
   const kept = features.lockedClones
     ? new KeptMounts({
         stage,
