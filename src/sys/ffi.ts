@@ -229,11 +229,6 @@ export const waitpid: (pid: number, status: null, flags: number) => number = lib
 ]);
 export const prlimit: (pid: number, resource: number, value: Memory | null, old: Memory | null) => number =
   libc.func('prlimit', 'int', ['int', 'int', 'void *', 'void *']);
-/** signal(2) with SIG_DFL (0) or SIG_IGN (1) for a handler. */
-export const signal: (signal: number, handler: number) => bigint | number = libc.func('signal', 'uintptr_t', [
-  'int',
-  'uintptr_t',
-]);
 export const prctl: (option: number, value: number, third: 0, fourth: 0, fifth: 0) => number = libc.func(
   'prctl',
   'int',

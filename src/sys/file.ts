@@ -20,7 +20,6 @@ const O_CLOEXEC = 0o2000000;
 const O_PATH = 0o10000000;
 const O_TMPFILE = 0o20000000 | O_DIRECTORY;
 
-const RESOLVE_NO_XDEV = 0x01;
 const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_NO_SYMLINKS = 0x04;
 const RESOLVE_BENEATH = 0x08;
@@ -31,8 +30,6 @@ const F_SETLEASE = 1024;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const F_RDLCK = 0;
-const F_WRLCK = 1;
-const F_UNLCK = 2;
 const AT_SYMLINK_FOLLOW = 0x400;
 
 /** How a file is opened; nothing given opens it for reading. Every descriptor is close-on-exec. */
@@ -81,8 +78,6 @@ export function openFile(path: string | Uint8Array, options: OpenOptions = {}): 
 export interface BeneathOptions extends OpenOptions {
   /** Follows symbolic links that stay beneath the directory; else any is ELOOP. */
   readonly followSymlinks?: boolean;
-  /** Refuses to cross into another mount (EXDEV). */
-  readonly sameMount?: boolean;
 }
 
 const how = ffi.allocate(24);
@@ -93,10 +88,7 @@ const how = ffi.allocate(24);
  */
 export function openBeneath(dirFd: number, path: string | Uint8Array, options: BeneathOptions = {}): OwnedFd {
   const resolve =
-    RESOLVE_BENEATH |
-    RESOLVE_NO_MAGICLINKS |
-    (options.followSymlinks === true ? 0 : RESOLVE_NO_SYMLINKS) |
-    (options.sameMount === true ? RESOLVE_NO_XDEV : 0);
+    RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (options.followSymlinks === true ? 0 : RESOLVE_NO_SYMLINKS);
   const text = cString(path);
   // EAGAIN: a name was moved somewhere while the kernel looked, and it cannot tell whether the path left the directory.
   for (let attempt = 1; ; attempt++) {
@@ -256,29 +248,11 @@ export function linkTmpfile(fd: number, path: string): boolean {
 /**
  * Whether nobody has the file of `fd` open for writing: a read lease is granted then (fcntl(2), F_SETLEASE), and
  * stays until `fd` is closed; an opener for writing waits or fails while it does. `fd` must be open for reading
- * alone. Throws SyscallError for files that take no leases. Call ignoreLeaseSignals() once before.
+ * alone. Throws SyscallError for files that take no leases. Whoever breaks the lease sends SIGIO, which ends a process that
+ * does not listen for it.
  */
 export function readLease(fd: number): boolean {
-  return lease(fd, F_RDLCK);
-}
-
-/**
- * Whether nobody else has the file of `fd` open at all, a mounted superblock included: a write lease is granted then.
- * It is given back at once. Throws SyscallError.
- */
-export function writeLeaseFree(fd: number): boolean {
-  if (!lease(fd, F_WRLCK)) return false;
-  releaseLease(fd);
-  return true;
-}
-
-/** Gives back a lease on the file of `fd`. */
-export function releaseLease(fd: number): void {
-  check('fcntl', ffi.fcntl(fd, F_SETLEASE, F_UNLCK));
-}
-
-function lease(fd: number, kind: number): boolean {
-  if (ffi.fcntl(fd, F_SETLEASE, kind) === 0) return true;
+  if (ffi.fcntl(fd, F_SETLEASE, F_RDLCK) === 0) return true;
   const code = lastErrnoName();
   if (code === 'EAGAIN') return false;
   throw new SyscallError('fcntl', code, 'F_SETLEASE');
@@ -304,13 +278,6 @@ export function lockFile(fd: number): boolean {
   const code = lastErrnoName();
   if (code === 'EAGAIN') return false;
   throw new SyscallError('flock', code);
-}
-
-/** Ignores SIGIO in the whole process: a lease that another breaks sends it, and it would end the process. */
-export function ignoreLeaseSignals(): void {
-  const SIGIO = 29;
-  const SIG_IGN = 1;
-  ffi.signal(SIGIO, SIG_IGN);
 }
 
 const fileSystemStatus = ffi.allocate(120);

@@ -15,7 +15,6 @@ const FSCONFIG_CMD_CREATE = 6;
 const FSCONFIG_CMD_CREATE_EXCL = 8;
 const OPEN_TREE_CLONE = 0x1;
 const AT_EMPTY_PATH = 0x1000;
-const AT_RECURSIVE = 0x8000;
 const MOVE_MOUNT_F_EMPTY_PATH = 0x4;
 const MOUNT_ATTR_IDMAP = 0x10_0000;
 const MNT_DETACH = 2;
@@ -105,18 +104,13 @@ export function moveMountOnto(mount: number, target: number): void {
   check('move_mount', ffi.moveMount(429, mount, emptyPath, target, emptyPath, flags));
 }
 
-/** Whether the mounts beneath come along. */
-export interface TreeOptions {
-  readonly recursive?: boolean;
-}
-
 /**
- * A detached clone of the mount at `from` (a path, or a descriptor itself), its root the folder or file named. Throws
+ * A detached clone of the mount at `from` (a path, or a descriptor itself), its root the folder or file named, without the
+ * mounts beneath. Throws
  * SyscallError: EINVAL for a mount of another mount namespace, a detached clone made there included.
  */
-export function cloneTree(from: number | string | Uint8Array, options: TreeOptions = {}): OwnedFd {
-  const recursive = options.recursive === true ? AT_RECURSIVE : 0;
-  const flags = OPEN_TREE_CLONE | O_CLOEXEC | recursive;
+export function cloneTree(from: number | string | Uint8Array): OwnedFd {
+  const flags = OPEN_TREE_CLONE | O_CLOEXEC;
   const fd =
     typeof from === 'number'
       ? ffi.openTree(428, from, emptyPath, flags | AT_EMPTY_PATH)

@@ -9,11 +9,9 @@ import { isAlive } from './peer.ts';
 // ioctl_ns(2) and, for a pidfd, linux/pidfd.h.
 const NS_GET_USERNS = 0xb701;
 const NS_GET_PARENT = 0xb702;
-const NS_GET_NSTYPE = 0xb703;
 const NS_GET_OWNER_UID = 0xb704;
 const PIDFD_GET_PID_NAMESPACE = 0xff05;
 const PIDFD_GET_USER_NAMESPACE = 0xff09;
-const CLONE_NEWUSER = 0x1000_0000;
 const CAP_SYS_ADMIN = 21n;
 // The kernel nests user namespaces no deeper (user_namespaces(7)).
 const depthMax = 33;
@@ -96,15 +94,6 @@ export function idMappingsOf(pidfd: number, pid: number, namespace: number): str
     if (isSyscallError(error, 'ESRCH')) return undefined;
     throw error;
   }
-}
-
-/** Whether `fd` is a user namespace (NS_GET_NSTYPE). */
-export function isUserNamespace(fd: number): boolean {
-  const type = ffi.ioctlNumber(fd, NS_GET_NSTYPE, 0);
-  if (type >= 0) return type === CLONE_NEWUSER;
-  const code = lastErrnoName();
-  if (code === 'ENOTTY' || code === 'EINVAL' || code === 'EOPNOTSUPP') return false;
-  throw new SyscallError('ioctl', code, 'NS_GET_NSTYPE');
 }
 
 /** The user namespace that namespace `fd`, of whatever kind, belongs to. EPERM where that is out of sight. */
