@@ -64,7 +64,10 @@ ended = select.poll()
 for connection in held:
     ended.register(connection, select.POLLIN | select.POLLRDHUP)
 held[-1].sendall(b'{"method":"org.varlink.service.GetInfo"}\0')
-held[-1].recv(1)
+answer = held[-1].recv(65536)
+# Where it is refused, its end follows.
+while b"LimitExceeded" in answer and held[-1].recv(65536):
+    pass
 gone = sum(1 for _, events in ended.poll(0) if events & select.POLLRDHUP)
 print(len(held) - gone, flush=True)
 sys.stdin.read()

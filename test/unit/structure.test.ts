@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
@@ -105,6 +105,13 @@ describe('who imports whom', () => {
     }
     expect(faults).toEqual([]);
   });
+});
+
+test('every test that the threat model names is there', () => {
+  const text = readFileSync(join(root, '.github/SECURITY.md'), 'utf8');
+  const named = [...text.matchAll(/`((?:test|src)\/[^`]+)`/g)].map((match) => match[1] ?? '');
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter((file) => !existsSync(join(root, file)))).toEqual([]);
 });
 
 describe('what is not written here', () => {
