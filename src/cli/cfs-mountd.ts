@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { logLevels, type LogLevel } from '../daemon/audit.ts';
 import { confineProcess } from '../daemon/confine.ts';
+import { adjustLimits } from '../daemon/limits.ts';
 import { defaultPolicyDirectories } from '../policy/load.ts';
 import { programVersion } from './program-version.ts';
 import { usageError } from './usage.ts';
@@ -12,6 +13,7 @@ interface Options {
   readonly policy?: readonly string[];
   readonly state: string;
   readonly logLevel: LogLevel;
+  readonly limit?: ReadonlyMap<string, number>;
 }
 
 function absolute(value: string): string {
@@ -21,6 +23,15 @@ function absolute(value: string): string {
 
 function collect(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), absolute(value)];
+}
+
+function collectLimit(
+  text: string,
+  before: ReadonlyMap<string, number> = new Map(),
+): ReadonlyMap<string, number> {
+  const [, name = '', value = ''] = /^([A-Za-z]+)=(\d{1,16})$/.exec(text) ?? [];
+  if (name === '') throw new InvalidArgumentError('It is not NAME=NUMBER.');
+  return new Map([...before, [name, Number(value)]]);
 }
 
 const program = new Command('cfs-mountd')
@@ -43,6 +54,11 @@ const program = new Command('cfs-mountd')
   .addOption(
     new Option('--log-level <level>', 'least level of what is logged').choices(logLevels).default('info'),
   )
+  .option(
+    '--limit <name=number>',
+    'another value for one of the limits that `cfs-mountctl status` lists; repeatable',
+    collectLimit,
+  )
   .allowExcessArguments(false)
   .exitOverride()
   .configureOutput({
@@ -55,6 +71,7 @@ try {
   program.parse();
   const options = program.opts<Options>();
   if (process.geteuid?.() !== 0) throw new Error('only root can mount for others: run it as root');
+  if (options.limit !== undefined) adjustLimits(options.limit);
   const confinement = confineProcess();
   // Loaded only now: before, the process may begin anew.
   const { startDaemon } = await import('../daemon/daemon.ts');

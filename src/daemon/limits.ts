@@ -229,7 +229,33 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   },
 };
 
-/** The values alone, as Describe answers them. */
-export const limits: Readonly<Record<LimitName, number>> = Object.fromEntries(
+const values = Object.fromEntries(
   Object.entries(limitTable).map(([name, limit]) => [name, limit.value]),
 ) as Record<LimitName, number>;
+
+/** The values in force, as Describe answers them. */
+export const limits: Readonly<Record<LimitName, number>> = values;
+
+/** What the kernel or the interface's contract says is not for an administrator to change. */
+const fixed: ReadonlySet<string> = new Set<LimitName>(['messageDescriptors', 'nameBytes', 'objectsListed']);
+
+/**
+ * Puts other values in force, by name. To be called before the service starts. Throws RangeError for a name that is no
+ * limit or cannot be changed, for what is no whole number above 0, and for a share of one user that is more than all.
+ */
+export function adjustLimits(changes: ReadonlyMap<string, number>): void {
+  const adjusted: Record<string, number> = { ...values };
+  for (const [name, value] of changes) {
+    if (!Object.hasOwn(values, name)) throw new RangeError(`there is no limit "${name}"`);
+    if (fixed.has(name)) throw new RangeError(`the limit "${name}" cannot be changed`);
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new RangeError(`the limit "${name}" takes a whole number above 0`);
+    adjusted[name] = value;
+  }
+  for (const [name, value] of Object.entries(adjusted)) {
+    const all = adjusted[name.replace(/PerUser$/, '')];
+    if (all !== undefined && value > all)
+      throw new RangeError(`the limit "${name}" is ${value}, and for all users together ${all}`);
+  }
+  Object.assign(values, adjusted);
+}

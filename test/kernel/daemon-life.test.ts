@@ -214,4 +214,26 @@ print(s.recv(65536).rstrip(b"\\0").decode())
     const wrong = await failing([program, '--nonsense']);
     expect(wrong).toEqual({ code: 1, stderr: "cfs-mountd: unknown option '--nonsense'\n" });
   });
+
+  test('it takes other limits from the administrator, and tells them', async () => {
+    const host = await start({ arguments: ['--limit', 'connectionsPerUser=2', '--limit', 'stores=3'] });
+    const client = host.connect();
+    const second = host.connect();
+    const { parameters } = await client.call('Describe');
+    expect(parameters['limits']).toMatchObject({ connectionsPerUser: 2, stores: 3, connections: 4096 });
+    const refused = host.connect();
+    expect((await refused.receive())?.parameters).toEqual({ limit: 'connectionsPerUser', value: 2 });
+    for (const each of [client, second, refused]) each.close();
+    await host.stop();
+    for (const [given, said] of [
+      [
+        'many',
+        "cfs-mountd: option '--limit <name=number>' argument 'many' is invalid. It is not NAME=NUMBER.\n",
+      ],
+      ['moon=1', 'cfs-mountd: there is no limit "moon"\n'],
+    ] as const) {
+      const [program = ''] = serviceArguments(place.folder, 'x');
+      expect(await failing([program, '--limit', given])).toEqual({ code: 1, stderr: said });
+    }
+  });
 });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { limits, limitTable } from '../../../src/daemon/limits.ts';
+import { adjustLimits, limits, limitTable } from '../../../src/daemon/limits.ts';
 import { containerRoot } from '../../../src/daemon/owner.ts';
 import { Rate, RateLimit } from '../../../src/daemon/rate.ts';
 import { Shares } from '../../../src/daemon/shares.ts';
@@ -28,6 +28,42 @@ describe('the table of limits', () => {
       const all = Object.entries(limits).find(([other]) => other === name.slice(0, -'PerUser'.length));
       if (all !== undefined) expect(value, name).toBeLessThan(all[1]);
     }
+  });
+});
+
+describe('other values for limits', () => {
+  test.each<[string, number, RegExp]>([
+    ['moon', 1, /no limit/],
+    ['constructor', 1, /no limit/],
+    ['messageDescriptors', 10, /cannot be changed/],
+    ['stores', 0, /above 0/],
+    ['stores', 1.5, /above 0/],
+    ['connectionsPerUser', 5000, /for all users together 4096/],
+    ['connections', 100, /connectionsPerUser/],
+  ])('%s=%d is refused, and changes nothing', (name, value, reason) => {
+    const before = { ...limits };
+    expect(() => {
+      adjustLimits(new Map([[name, value]]));
+    }).toThrow(reason);
+    expect(limits).toEqual(before);
+  });
+
+  test('are in force at once, a user’s and all together', () => {
+    const before = new Map([
+      ['connections', limits.connections],
+      ['connectionsPerUser', limits.connectionsPerUser],
+    ]);
+    adjustLimits(
+      new Map([
+        ['connections', 40],
+        ['connectionsPerUser', 2],
+      ]),
+    );
+    const shares = new Shares('connectionsPerUser', 'connections');
+    expect(shares.take({ user: 1 }, 2)).toBeUndefined();
+    expect(shares.take({ user: 1 }, 1)).toEqual({ limit: 'connectionsPerUser', value: 2 });
+    adjustLimits(before);
+    expect(limits.connections).toBe(limitTable.connections.value);
   });
 });
 
