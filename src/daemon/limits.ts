@@ -60,7 +60,8 @@ export type LimitName =
   | 'mountsKeptPerUser'
   | 'keptMilliseconds'
   | 'logBytes'
-  | 'mountsPerSecondPerUser';
+  | 'mountsPerSecondPerUser'
+  | 'versionsPerRule';
 
 /**
  * Every size, count and time that a peer can choose, each with its reason. Describe tells the values, and
@@ -226,6 +227,10 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   mountsPerSecondPerUser: {
     value: 2000,
     why: 'Mount and Verify; ten times as many at once. More than an honest caller needs, and each writes a line to the log.',
+  },
+  versionsPerRule: {
+    value: 16_384,
+    why: 'Names whose newest version is remembered for a rule: a signer gone bad could invent them without end.',
   },
 };
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
-import { RolledBack } from '../api/mount-delegation.ts';
+import { LimitExceeded, RolledBack } from '../api/mount-delegation.ts';
 import {
   describeDamage,
   formatVersionsFile,
@@ -12,6 +12,7 @@ import {
 } from '../policy/versions-file.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { lockFile, openFile } from '../sys/file.ts';
+import { limits } from './limits.ts';
 
 /** Another process uses the state folder. */
 export class StateInUse extends Error {
@@ -39,6 +40,8 @@ export class Versions {
   readonly #directory: string;
   readonly #lock: OwnedFd;
   readonly #newest = new Map<string, NewestVersion>();
+  /** How many names are remembered for each rule. */
+  readonly #names = new Map<string, number>();
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   /** Whether the last write failed, so that memory knows more than the disk. */
@@ -53,7 +56,7 @@ export class Versions {
     this.#lock = lockFolder(directory);
     try {
       for (const entry of readEntries(`${directory}/${versionsFileName}`)) {
-        this.#newest.set(versionKey(entry.rule, entry.name), entry);
+        this.#set(entry);
       }
     } catch (error) {
       this.#lock.close();
@@ -74,7 +77,8 @@ export class Versions {
 
   /**
    * Remembers that `version` is about to be handed out; it is on the disk once the promise resolves. Undefined where it
-   * is there already. Rejects with RolledBack where a newer one came in between, and with the error of the disk.
+   * is there already. Rejects with RolledBack where a newer one came in between, with LimitExceeded where the rule has
+   * too many names already (to forget one would let its old versions in), and with the error of the disk.
    */
   record(rule: string, name: string, version: number): Promise<void> | undefined {
     const key = versionKey(rule, name);
@@ -82,8 +86,17 @@ export class Versions {
     if (newest !== undefined && newest > version)
       return Promise.reject(new RolledBack({ name, version, newest }));
     if (newest === version && !this.#unsaved) return this.#next ?? this.#writing;
-    this.#newest.set(key, { rule, name, version });
+    const value = limits.versionsPerRule;
+    if (newest === undefined && (this.#names.get(rule) ?? 0) >= value)
+      return Promise.reject(new LimitExceeded({ limit: 'versionsPerRule', value }));
+    this.#set({ rule, name, version });
     return this.#write();
+  }
+
+  #set(entry: NewestVersion): void {
+    const key = versionKey(entry.rule, entry.name);
+    if (!this.#newest.has(key)) this.#names.set(entry.rule, (this.#names.get(entry.rule) ?? 0) + 1);
+    this.#newest.set(key, entry);
   }
 
   /** Writes what is in memory now. Writers that come while one is under way share the one after it. */

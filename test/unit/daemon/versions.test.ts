@@ -2,7 +2,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { limits } from '../../../src/daemon/limits.ts';
 import { StateInUse, Versions } from '../../../src/daemon/versions.ts';
+import { formatVersionsFile } from '../../../src/policy/versions-file.ts';
 
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'cfs-versions-'));
@@ -96,4 +98,22 @@ test('one daemon at a time', async () => {
   expect(() => new Versions(state)).toThrow(StateInUse);
   await first.close();
   await new Versions(state).close();
+});
+
+test('a rule remembers so many names and forgets none for another', async () => {
+  const state = folder();
+  const lines = Array.from({ length: limits.versionsPerRule }, (_, index) => {
+    return { rule: 'rule', name: `app-${index}`, version: 1 };
+  });
+  writeFileSync(join(state, 'versions.jsonl'), formatVersionsFile(lines), { mode: 0o600 });
+  const versions = new Versions(state);
+  await expect(versions.record('rule', 'one-more', 1)).rejects.toMatchObject({
+    name: 'io.cfsmountd.MountDelegation.LimitExceeded',
+    parameters: { limit: 'versionsPerRule', value: limits.versionsPerRule },
+  });
+  expect(versions.newest('rule', 'one-more')).toBeUndefined();
+  await versions.record('rule', 'app-0', 2);
+  await versions.record('other rule', 'one-more', 1);
+  expect(versions.newest('rule', 'app-0')).toBe(2);
+  await versions.close();
 });
