@@ -102,7 +102,7 @@ function isStrictDer(curve: Curve, der: Uint8Array): boolean {
 }
 
 /** DER of the mpints r and s (RFC 5656, section 3.1.2), or undefined for anything else. */
-function derOfSsh(curve: Curve, signature: Uint8Array): Uint8Array | undefined {
+export function derOfSsh(curve: Curve, signature: Uint8Array): Uint8Array | undefined {
   try {
     const reader = new SshReader(signature);
     const compact = new Uint8Array(2 * curve.bytes);

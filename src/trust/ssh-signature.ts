@@ -72,11 +72,23 @@ export function verifySshSignature(signature: SshSignature, digest: Digest, key:
 
 /** The armored file of a signature by the key over the digest, the same as ssh-keygen makes it. */
 export function signDigest(digest: Digest, key: PrivateKey): Uint8Array {
-  const { algorithm, signature } = key.signSsh(signedBytes('sha512', digest));
+  return formatSshSignature(key.publicKey, key.signSsh(sshMessage(digest)));
+}
+
+/** What a signature that is made here is made over. */
+export function sshMessage(digest: Digest): Uint8Array {
+  return signedBytes('sha512', digest);
+}
+
+/** The armored file of a signature over sshMessage, the same as ssh-keygen makes it. */
+export function formatSshSignature(
+  { sshBlob }: PublicKey,
+  { algorithm, signature }: { readonly algorithm: string; readonly signature: Uint8Array },
+): Uint8Array {
   const blob = concatBytes(
     magic,
     sshUint32(1),
-    sshString(key.publicKey.sshBlob),
+    sshString(sshBlob),
     sshString(sshNamespace),
     sshString(''),
     sshString('sha512'),

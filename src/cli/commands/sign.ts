@@ -5,16 +5,20 @@ import type { Envelope } from '../../trust/dsse.ts';
 import { EnvelopeInvalid, formatEnvelope, parseEnvelope, signatureFileBytesMax } from '../../trust/dsse.ts';
 import type { FileSystem } from '../../trust/file-system.ts';
 import { fileSystems } from '../../trust/file-system.ts';
-import { keyFileBytesMax } from '../../trust/key.ts';
+import { keyFileBytesMax, parsePublicKey } from '../../trust/key.ts';
+import type { PublicKey } from '../../trust/public-key.ts';
 import { KeyInvalid } from '../../trust/public-key.ts';
-import type { PrivateKey } from '../../trust/private-key.ts';
 import { isEncryptedPrivateKey, parsePrivateKey } from '../../trust/private-key.ts';
 import { readPassphrase } from '../passphrase-file.ts';
-import { addSignature, signStatement } from '../../trust/sign.ts';
-import { signDigest } from '../../trust/ssh-signature.ts';
+import { attachSignature, checkStates, openEnvelope, signedBytesOf } from '../../trust/sign.ts';
+import { dsseOfSsh } from '../../trust/ssh-agent.ts';
+import { formatSshSignature, sshMessage } from '../../trust/ssh-signature.ts';
 import type { Statement } from '../../trust/statement.ts';
 import { StatementInvalid } from '../../trust/statement.ts';
 import { parseTime } from '../../trust/time.ts';
+import type { AgentSignature } from '../ask-agent.ts';
+import { signByAgent } from '../ask-agent.ts';
+import { askPassphrase } from '../ask-passphrase.ts';
 import { CommandError } from '../command-error.ts';
 import { recogniseFileSystem } from '../file-system-of-image.ts';
 import { measureFile, readInputFile, withPath } from '../input-file.ts';
@@ -42,11 +46,18 @@ export function addSignCommand(program: Command): void {
       'Signs an image: states its name and digest, and signs that with a key. The signature is a DSSE envelope, by default ' +
         'in IMAGE.sig. Where that file exists, the signature is added to those in it, which have to state the same. With ' +
         '--format ssh it is one of OpenSSH, as `ssh-keygen -Y sign -n cfs-mountd` makes it over the line that ' +
-        '`cfs-mountctl digest --statement` prints; it states the digest and nothing else.',
+        '`cfs-mountctl digest --statement` prints; it states the digest and nothing else. Where KEY is a public key, ' +
+        'ssh-agent signs, and the private half never leaves it.',
     )
     .argument('<IMAGE>', 'the image')
-    .requiredOption('-k, --key <KEY>', 'the private key (PKCS#8 PEM)')
-    .option('--passphrase-file <FILE>', "file whose first line is the private key's passphrase")
+    .requiredOption(
+      '-k, --key <KEY>',
+      'the private key (PKCS#8 PEM), or the public key of one that ssh-agent (SSH_AUTH_SOCK) holds',
+    )
+    .option(
+      '--passphrase-file <FILE>',
+      "file whose first line is the private key's passphrase (default: ask on the terminal)",
+    )
     .addOption(new Option('--format <FORMAT>', 'kind of signature').choices(['dsse', 'ssh']).default('dsse'))
     .option(
       '-n, --name <NAME>',
@@ -64,9 +75,9 @@ export function addSignCommand(program: Command): void {
     .action(signImage);
 }
 
-function signImage(image: string, options: SignOptions): void {
+async function signImage(image: string, options: SignOptions): Promise<void> {
   if (options.format === 'ssh') {
-    signBare(image, options);
+    await signBare(image, options);
     return;
   }
   if (options.name === undefined) {
@@ -74,7 +85,7 @@ function signImage(image: string, options: SignOptions): void {
       'say what the image is called, with --name: the name that the rules of a policy match',
     );
   }
-  const key = readPrivateKey(options);
+  const signer = await readSigner(options);
   const statement: Statement = {
     name: options.name,
     digest: measureFile(image),
@@ -85,12 +96,12 @@ function signImage(image: string, options: SignOptions): void {
   };
   warnOfTimes(statement);
   const output = options.output ?? `${image}.sig`;
-  replaceFile(output, formatEnvelope(envelopeFor(output, statement, key)));
-  print(`${output}: ${statement.digest} signed as ${statement.name} by ${key.publicKey.id}`);
+  replaceFile(output, formatEnvelope(await envelopeFor(output, statement, signer)));
+  print(`${output}: ${statement.digest} signed as ${statement.name} by ${signer.publicKey.id}`);
 }
 
 /** Signs the digest alone. A file holds one such signature: another one is not added, and nothing is overwritten. */
-function signBare(image: string, options: SignOptions): void {
+async function signBare(image: string, options: SignOptions): Promise<void> {
   const stated = (['name', 'version', 'notBefore', 'expires', 'fileSystem'] as const).find(
     (option) => options[option] !== undefined,
   );
@@ -106,29 +117,62 @@ function signBare(image: string, options: SignOptions): void {
       `${output}: it exists already; write this signature to another file, with --output`,
     );
   }
-  const key = readPrivateKey(options);
+  const signer = await readSigner(options);
   const digest = measureFile(image);
-  replaceFile(output, signDigest(digest, key));
-  print(`${output}: ${digest} signed by ${key.publicKey.id}`);
+  const signature = await signer.signSsh(sshMessage(digest));
+  replaceFile(output, formatSshSignature(signer.publicKey, signature));
+  print(`${output}: ${digest} signed by ${signer.publicKey.id}`);
 }
 
-function readPrivateKey({ key: path, passphraseFile }: SignOptions): PrivateKey {
-  const pem = Buffer.from(readInputFile(path, keyFileBytesMax)).toString();
-  if (passphraseFile === undefined && isEncryptedPrivateKey(pem)) {
-    throw new CommandError(`${path}: an encrypted private key; give its passphrase with --passphrase-file`);
-  }
+/** A key at hand, or one that ssh-agent holds. */
+interface Signer {
+  readonly publicKey: PublicKey;
+  /** As DSSE carries it. Throws KeyInvalid for an RSA key. */
+  sign(message: Uint8Array): Promise<Uint8Array> | Uint8Array;
+  /** As OpenSSH writes it. */
+  signSsh(message: Uint8Array): Promise<AgentSignature> | AgentSignature;
+}
+
+async function readSigner({ key: path, passphraseFile }: SignOptions): Promise<Signer> {
+  const text = Buffer.from(readInputFile(path, keyFileBytesMax)).toString();
   try {
-    return parsePrivateKey(pem, passphraseFile === undefined ? undefined : readPassphrase(passphraseFile));
+    if (!text.includes('PRIVATE KEY-----')) return agentSigner(parsePublicKey(text));
+    return parsePrivateKey(text, await passphraseOf(path, text, passphraseFile));
   } catch (error) {
     if (error instanceof KeyInvalid) throw new CommandError(`${path}: ${error.message}`);
     throw error;
   }
 }
 
-function envelopeFor(output: string, statement: Statement, key: PrivateKey): Envelope {
+function agentSigner(publicKey: PublicKey): Signer {
+  return {
+    publicKey,
+    sign: async (message) => dsseOfSsh(publicKey, (await signByAgent(publicKey, message)).signature),
+    signSsh: (message) => signByAgent(publicKey, message),
+  };
+}
+
+async function passphraseOf(
+  path: string,
+  pem: string,
+  file: string | undefined,
+): Promise<string | undefined> {
+  if (file !== undefined) return readPassphrase(file);
+  if (!isEncryptedPrivateKey(pem)) return undefined;
+  const passphrase = await askPassphrase(`Passphrase of ${path}: `);
+  if (passphrase !== undefined) return passphrase;
+  throw new CommandError(
+    `${path}: an encrypted private key, and no terminal to ask on; give its passphrase with --passphrase-file`,
+  );
+}
+
+async function envelopeFor(output: string, statement: Statement, signer: Signer): Promise<Envelope> {
   try {
-    if (!existsSync(output)) return signStatement(statement, key);
-    return addSignature(parseEnvelope(readInputFile(output, signatureFileBytesMax)), statement, key);
+    const envelope = existsSync(output)
+      ? parseEnvelope(readInputFile(output, signatureFileBytesMax))
+      : openEnvelope(statement);
+    checkStates(envelope, statement);
+    return attachSignature(envelope, signer.publicKey, await signer.sign(signedBytesOf(envelope)));
   } catch (error) {
     if (error instanceof EnvelopeInvalid) throw new CommandError(`${output}: ${error.message}`);
     if (error instanceof KeyInvalid) throw new CommandError(`the key is ${error.message}`);

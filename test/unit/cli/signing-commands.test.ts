@@ -137,7 +137,7 @@ describe('sign', () => {
     await run(addKeygenCommand, 'keygen', '-o', key, '--passphrase-file', secret);
     expect(readFileSync(key, 'utf8')).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY-----\n/);
     expect((await sign()).failure).toBe(
-      `${key}: an encrypted private key; give its passphrase with --passphrase-file`,
+      `${key}: an encrypted private key, and no terminal to ask on; give its passphrase with --passphrase-file`,
     );
     expect((await sign('--passphrase-file', secret)).failure).toBeUndefined();
     writeFileSync(secret, 'sesame\n');
@@ -175,6 +175,8 @@ describe('sign', () => {
   test('a public key is no private key', async () => {
     await keygen();
     const { failure } = await sign('--key', `${key}.pub`);
-    expect(failure).toBe(`${key}.pub: a public key, where the private one is wanted`);
+    expect(failure).toMatch(
+      /this is a public key, with which ssh-agent would sign, and .*SSH_AUTH_SOCK is not set/,
+    );
   });
 });
