@@ -56,7 +56,9 @@ test('the default policy lets nothing in', () => {
 });
 
 test.each(readdirSync(join(folder, 'examples')))('the example %s loads and warns of nothing', (name) => {
-  expect(policyWarnings(load(join('examples', name)), new Date('2026-06-01T00:00:00Z'))).toEqual([]);
+  // The one that shows how a key is revoked says so.
+  const expected = name === 'revocation' ? [expect.stringContaining('key "site-2026" is revoked')] : [];
+  expect(policyWarnings(load(join('examples', name)), new Date('2026-06-01T00:00:00Z'))).toEqual(expected);
 });
 
 describe('the example', () => {
@@ -88,6 +90,67 @@ describe('the example', () => {
     expect(outcome(policy, { ...signed(policy, { version }, 'site'), caller: root })).toBe(
       'rule images under test',
     );
+  });
+
+  test('two-of-three wants any two of them, who say the same', () => {
+    const policy = load('examples/two-of-three');
+    const by = (name: string, ...ids: readonly string[]): Partial<Question> =>
+      signed(policy, { name, version: 1 }, ...ids);
+    const internal = 'internal.example.com/base';
+    expect(outcome(policy, by(internal, 'security', 'operations'))).toBe('rule two of three');
+    expect(outcome(policy, by(internal, 'security'))).toBe('KeyNotTrusted');
+    // The vendor's key speaks for the vendor's images alone.
+    expect(outcome(policy, by(internal, 'vendor', 'operations'))).toBe('KeyNotTrusted');
+    expect(outcome(policy, by('vendor.example.com/db', 'vendor', 'operations'))).toBe('rule two of three');
+    expect(outcome(policy, by('elsewhere/db', 'security', 'operations'))).toBe('DeniedByPolicy');
+  });
+
+  test('nightly takes what has not expired, but for the skew of a clock', () => {
+    const policy = load('examples/nightly');
+    const name = 'ci.example.org/nightly/base';
+    const expires = new Date('2026-06-01T00:00:00Z');
+    const at = (time: string): string =>
+      outcome(policy, { ...signed(policy, { name, version: 1, expires }, 'ci'), now: new Date(time) });
+    expect(at('2026-05-31T12:00:00Z')).toBe('rule nightly images for testers');
+    expect(at('2026-06-01T00:04:59Z')).toBe('rule nightly images for testers');
+    expect(at('2026-06-01T00:05:00Z')).toBe('Expired');
+    expect(outcome(policy, signed(policy, { name: 'ci.example.org/release', version: 1 }, 'ci'))).toBe(
+      'DeniedByPolicy',
+    );
+    const nextYear = { ...signed(policy, { name, version: 9 }, 'ci'), now: new Date('2027-01-02T00:00:00Z') };
+    expect(outcome(policy, nextYear)).toBe('Expired');
+    expect(outcome(policy, { ...signed(policy, { name, version: 1 }, 'ci'), caller: user(2000) })).toBe(
+      'DeniedByPolicy',
+    );
+  });
+
+  test('developer-machine takes what its user signed, and for root what it asks for', () => {
+    const policy = load('examples/developer-machine');
+    const mine = { ...signed(policy, {}, 'me'), clientStores: true };
+    expect(decide(policy, questionOf(policy, [], mine))).toMatchObject({
+      outcome: 'allow',
+      rule: { name: 'what I signed' },
+      constraints: { verity: 'require' },
+    });
+    expect(outcome(policy, { ...mine, caller: user(1001) })).toBe('DeniedByPolicy');
+    expect(outcome(policy, { caller: root, allowUnsigned: true })).toBe('rule what I try as root');
+    expect(outcome(policy, { allowUnsigned: true })).not.toMatch(/^rule/);
+  });
+
+  test('revocation takes one key and one image back by a file of its own', () => {
+    const policy = load('examples/revocation');
+    const name = 'site.example.org/base';
+    const now = new Date('2027-02-01T00:00:00Z');
+    const by = (...ids: readonly string[]): Partial<Question> => {
+      return { ...signed(policy, { name, version: 1 }, ...ids), now };
+    };
+    expect(outcome(policy, by('site-2026'))).toBe('KeyNotTrusted');
+    expect(outcome(policy, by('site-2027'))).toBe('rule site images');
+    expect(outcome(policy, by('site-2026', 'site-2027'))).toBe('rule site images');
+    expect(outcome(policy, { ...by('site-2027'), digest: digestOf('3') })).toBe('DeniedByPolicy');
+    const before = { ...policy, revokedKeys: new Set<never>(), revokedDigests: new Set<never>() };
+    expect(outcome(before, by('site-2026'))).toBe('rule site images');
+    expect(outcome(before, { ...by('site-2027'), now: new Date('2026-12-31T00:00:00Z') })).toBe('Expired');
   });
 
   test('pinned takes one digest, and no longer the other', () => {
