@@ -1,3 +1,4 @@
+import type { Verification } from '../trust/verify.ts';
 import { checkAddObjects } from './adding.ts';
 import {
   checkAsked,
@@ -57,6 +58,9 @@ const addingRequirements: readonly Check[] = [
   { name: 'add-objects', check: checkAddObjects },
 ];
 
+const checks: readonly Check[] = [...conditions, ...requirements];
+const addingChecks: readonly Check[] = [...conditions, ...addingRequirements];
+
 /** One check of a rule and how it went. */
 export interface Step {
   readonly name: CheckName;
@@ -77,24 +81,45 @@ export interface Walk {
  * could have left the others out. Signatures over the bare digest are looked at by themselves, and beside each statement.
  */
 export function walkRule(policy: Policy, rule: Rule, question: Question): Walk {
-  const [first, ...others] = candidates(rule, question).flatMap((candidate) =>
-    fileSystemsOf(policy, question, candidate).map((fileSystem) =>
-      walkCase({ policy, rule, question, candidate, fileSystem }),
-    ),
-  );
-  if (first === undefined) throw new RangeError('a rule was asked about nothing');
-  return others.reduce((best, walk) => (furthest(walk) > furthest(best) ? walk : best), first);
+  let best: Walk | undefined;
+  for (const candidate of candidates(rule, question.verification)) {
+    for (const fileSystem of fileSystemsOf(policy, question, candidate)) {
+      const walk = walkCase({ policy, rule, question, candidate, fileSystem });
+      if (best === undefined || furthest(walk) > furthest(best)) best = walk;
+    }
+  }
+  if (best === undefined) throw new RangeError('a rule was asked about nothing');
+  return best;
 }
 
 /** How many checks held; allowing beats everything. */
 export function furthest(walk: Walk): number {
-  return walk.allows ? conditions.length + requirements.length : walk.steps.length - 1;
+  return walk.allows ? checks.length : walk.steps.length - 1;
 }
 
-/** Only signatures in the rule's formats. A statement by itself comes first, so that its name is told where it is enough. */
-function candidates({ signedBy, formats }: Rule, question: Question): readonly (Candidate | undefined)[] {
-  if (signedBy === undefined) return [undefined];
-  const { statements, digestSignatures } = question.verification;
+const nothing: readonly undefined[] = [undefined];
+
+/** What was made of a verification for rules that take the same formats: all rules of a policy are asked with one. */
+const known = new WeakMap<Verification, Map<string, readonly (Candidate | undefined)[]>>();
+
+function candidates(
+  { signedBy, formats }: Rule,
+  verification: Verification,
+): readonly (Candidate | undefined)[] {
+  if (signedBy === undefined) return nothing;
+  const byFormats = known.get(verification) ?? new Map<string, readonly (Candidate | undefined)[]>();
+  known.set(verification, byFormats);
+  const key = formats.join();
+  const found = byFormats.get(key) ?? candidatesOf(formats, verification);
+  byFormats.set(key, found);
+  return found;
+}
+
+/** Only signatures in these formats. A statement by itself comes first, so that its name is told where it is enough. */
+function candidatesOf(
+  formats: Rule['formats'],
+  { statements, digestSignatures }: Verification,
+): readonly (Candidate | undefined)[] {
   const stated: readonly Candidate[] = formats.includes('dsse')
     ? statements.map((each) => ({ ...each, digestSigners: [] }))
     : [];
@@ -114,7 +139,7 @@ function candidates({ signedBy, formats }: Rule, question: Question): readonly (
     })),
   );
   const all = [...stated, ...bare, ...both];
-  return all.length === 0 ? [undefined] : all;
+  return all.length === 0 ? nothing : all;
 }
 
 /**
@@ -136,8 +161,7 @@ function fileSystemsOf(
 
 function walkCase(asked: Case): Walk {
   const steps: Step[] = [];
-  const asking = asked.question.addTo === undefined ? requirements : addingRequirements;
-  for (const { name, check } of [...conditions, ...asking]) {
+  for (const { name, check } of asked.question.addTo === undefined ? checks : addingChecks) {
     const verdict = check(asked);
     steps.push({ name, verdict });
     if (!verdict.holds) return { asked, steps, decides: steps.length > conditions.length, allows: false };
