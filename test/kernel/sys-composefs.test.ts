@@ -2,23 +2,32 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 
 import type { Digest } from '../../src/base/digest.ts';
 import type { Attribute } from '../../src/policy/policy.ts';
 import type { Features } from '../../src/mount/features.ts';
 import { planMount } from '../../src/mount/plan.ts';
-import type { PlanInput } from '../../src/mount/plan.ts';
+import type { Plan, PlanInput } from '../../src/mount/plan.ts';
 import { buildImage } from '../../src/store/build.ts';
 import { ObjectStore } from '../../src/store/objects.ts';
-import { mountOnStage } from '../../src/sys/execute.ts';
+import { execute, linuxKernel, mountOnStage } from '../../src/sys/execute.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
-import { cloneTree } from '../../src/sys/mount-calls.ts';
+import {
+  cloneTree,
+  fsconfigCreate,
+  fsconfigString,
+  fsmount,
+  fsopen,
+  moveMount,
+  umountDetach,
+} from '../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
 import { probeFeatures } from '../../src/sys/probe.ts';
 import { Stage } from '../../src/sys/stage.ts';
-import type { StageHome } from '../../src/sys/stage.ts';
+import type { Attached, StageHome } from '../../src/sys/stage.ts';
+import { loopFiles } from '../support/loop-files.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { mountTable, openDescriptors, scratchDirectory } from './sys-room.ts';
 
@@ -62,6 +71,17 @@ interface Asked {
 }
 
 function mount(built: Built, stage: Stage, features: Features, asked: Asked = {}): OwnedFd {
+  return planned(built, stage, features, asked, (plan) => mountOnStage(plan, stage));
+}
+
+/** Has `make` carry out the plan while image and store are open. */
+function planned(
+  built: Built,
+  stage: Stage,
+  features: Features,
+  asked: Asked,
+  make: (plan: Plan) => OwnedFd,
+): OwnedFd {
   using image = openFile(built.imagePath);
   const byPath = !features.overlayDetachedLayers;
   using store = byPath
@@ -80,7 +100,7 @@ function mount(built: Built, stage: Stage, features: Features, asked: Asked = {}
     },
     features,
   );
-  return mountOnStage(plan, stage);
+  return make(plan);
 }
 
 describe.skipIf(skip)('composefs on this kernel', () => {
@@ -148,6 +168,50 @@ describe.skipIf(skip)('composefs on this kernel', () => {
     expect(() => readFileSync(join(root, 'big'))).toThrow();
   });
 
+  test('layers all at once: separators in a path are read as parts of it', async () => {
+    const built = await build();
+    const place = join(built.directory, 'a:b\\c::d');
+    mkdirSync(place);
+    using stage = Stage.open();
+    const found = probeFeatures({ scratchDirectory: built.directory, image: built.image, stage });
+    const attach = (layer: OwnedFd): Attached => {
+      moveMount(layer.number, place);
+      return {
+        path: place,
+        detach: () => {
+          umountDetach(place);
+        },
+      };
+    };
+    using mounted = planned(built, stage, { ...found, ...olderThan67 }, {}, (plan) =>
+      stage.inside(() => execute(plan, { ...linuxKernel(stage), attach })),
+    );
+    expect(readFileSync(join(descriptorPath(mounted.number), 'big'), 'utf8')).toBe(big);
+  });
+
+  test('where nothing could lie over a mount from a file, a loop device is taken, and goes with the mount', async () => {
+    const built = await build();
+    const loops = (): string[] => loopFiles().filter((path) => path === built.imagePath);
+    {
+      using stage = Stage.open();
+      const found = probeFeatures({ scratchDirectory: built.directory, image: built.image, stage });
+      using mounted = mount(built, stage, { ...found, overlayOverFileImages: false });
+      expect(loops()).toHaveLength(1);
+      const at = join(built.directory, 'at');
+      mkdirSync(at);
+      stage.inside(() => {
+        moveMount(mounted.number, at);
+        using context = fsopen('overlay');
+        fsconfigString(context.number, 'lowerdir', `${at}:${built.storePath}`);
+        fsconfigCreate(context.number);
+        using overlay = fsmount(context.number, 0);
+        expect(readFileSync(join(descriptorPath(overlay.number), 'big'), 'utf8')).toBe(big);
+        umountDetach(at);
+      });
+    }
+    await vi.waitUntil(() => loops().length === 0, { timeout: 30_000 });
+  });
+
   test('a mount that the kernel refuses says why, and leaves nothing', async () => {
     const built = await build();
     writeFileSync(built.imagePath, 'this is no image');
@@ -159,8 +223,7 @@ describe.skipIf(skip)('composefs on this kernel', () => {
     expect(openDescriptors()).toBe(descriptors);
   });
 
-  test('the kernel says in words what it did not like', async () => {
-    const { fsopen, fsconfigString } = await import('../../src/sys/mount-calls.ts');
+  test('the kernel says in words what it did not like', () => {
     using context = fsopen('overlay');
     expect(() => {
       fsconfigString(context.number, 'nonsense', 'x');
