@@ -40,8 +40,9 @@ const readArgument = ffi.allocate(40);
 const descriptor = ffi.allocate(256);
 
 /**
- * How the fs-verity digest of the file of `fd` is made, from its descriptor (FS_IOC_READ_VERITY_METADATA, 5.12); undefined
- * where the filesystem does not tell: btrfs does not. Throws SyscallError.
+ * How the fs-verity digest of the file of `fd` is made, from its descriptor (FS_IOC_READ_VERITY_METADATA). Throws SyscallError.
+ *
+ * COMPAT(5.12): undefined where the kernel or the filesystem does not tell.
  */
 function verityForm(fd: number): VerityForm | undefined {
   readArgument.writeBigUInt64LE(BigInt(FS_VERITY_METADATA_TYPE_DESCRIPTOR), 0);
