@@ -20,9 +20,11 @@ export interface Content {
   readonly path: string;
 }
 
-/** Content that is told from others by `seed`. */
+let made = 0;
+
+/** Content that nobody has seen: a test that runs a second time has others. `seed` is what it says of itself. */
 export function contentOf(seed: string, bytes = 5000): Content {
-  const block = Buffer.alloc(bytes, `${seed}\n`);
+  const block = Buffer.alloc(bytes, `${made++} ${seed}\n`);
   return { bytes: block, path: objectPath(verityDigest(block)) };
 }
 

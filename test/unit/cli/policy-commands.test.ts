@@ -72,6 +72,20 @@ function verify(...more: readonly string[]): Promise<Outcome> {
 }
 
 describe('verify', () => {
+  test('says whether files may be added, and to which store', async () => {
+    await sign();
+    const store = `[[stores]]\nname = "s"\npath = "${folder}"\nverity = "trusted"\n`;
+    policy(`${store}${everyone}`);
+    expect((await verify('--add-to')).failure).toMatch(/DeniedByPolicy: .*: add-objects: lets nobody add/);
+    policy(`${store}${everyone}stores = ["s"]\nadd-objects = ["s"]\nadd-bytes-per-hour = 4096\n`);
+    const { stdout } = await verify('--add-to');
+    expect(stdout).toContain(`adds to      s (${folder})`);
+    expect(stdout).not.toContain('attributes');
+    const json: unknown = JSON.parse((await verify('--json', '--add-to', 's')).stdout);
+    expect(json).toMatchObject({ outcome: 'allow', addTo: { store: 's', bytesPerHour: 4096 } });
+    expect((await verify('--add-to', 'none')).failure).toMatch(/StoreNotFound: /);
+  });
+
   test('says by which rule and key', async () => {
     await sign();
     const { stdout, failure, exitCode } = await verify();
