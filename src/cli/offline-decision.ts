@@ -10,10 +10,10 @@ import type { LoadedPolicy } from '../policy/load.ts';
 import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
 import type { Question } from '../policy/question.ts';
+import { verifyFiles } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
 import type { FileSystem } from '../trust/file-system.ts';
 import { isPathOfSegments } from '../trust/statement.ts';
-import { verifySignatures } from '../trust/verify.ts';
 import { callerOfUser, thisCaller } from './caller.ts';
 import { CommandError } from './command-error.ts';
 import { readImage } from './image-commands/read-image.ts';
@@ -76,7 +76,7 @@ export function decideOffline(asked: OfflineQuestion): OfflineDecision {
     digest,
     location,
     fileSystem: asked.fileSystem,
-    verification: verifySignatures(files, digest, publicKeys(policy)),
+    verification: verifyFiles(files, digest, policy),
     allowUnsigned: asked.unsigned,
     verity: asked.verity,
     ...(asked.stores.length > 0 && { stores: asked.stores }),
@@ -154,12 +154,6 @@ function signaturePaths({ path, installed }: Located, signatures: readonly strin
   const beside = `${installed ?? path}.sig`;
   return existsSync(beside) ? [...signatures, beside] : signatures;
 }
-
-function publicKeys(policy: Policy): PublicKeys {
-  return [...policy.keys.values()].map(({ key }) => key);
-}
-
-type PublicKeys = Parameters<typeof verifySignatures>[2];
 
 /** Read only where a rule asks for versions: they are root's to read. */
 function newestVersions(state: string, notChecked: Set<string>): Question['newestVersion'] {

@@ -50,11 +50,18 @@ export function policyLines({ policy, files }: LoadedPolicy): string[] {
   ];
 }
 
-function keyFields({ id, key, notBefore, notAfter, names }: PolicyKey): Plain {
+function keyFields({ id, key, notBefore, notAfter, names, certificates, authority }: PolicyKey): Plain {
   return {
     id,
     'key-id': key.id,
     algorithm: key.algorithm,
+    certificates:
+      certificates.length === 0
+        ? undefined
+        : certificates.map(
+            (each) => `${each.serial} (${formatTime(each.notBefore)} to ${formatTime(each.notAfter)})`,
+          ),
+    authority: authority || undefined,
     'not-before': notBefore && formatTime(notBefore),
     'not-after': notAfter && formatTime(notAfter),
     // Each definition of the key may bring a list, and all of them hold.

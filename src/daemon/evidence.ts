@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Digest } from '../base/digest.ts';
 import type { Policy } from '../policy/policy.ts';
-import { verifySignatures, type Verification } from '../trust/verify.ts';
+import { verifyFiles } from '../policy/verify-files.ts';
+import type { Verification } from '../trust/verify.ts';
 
 /**
  * What signatures prove, remembered: an Ed25519 verification takes 2 to 4 ms. What they prove depends on nothing but
@@ -16,7 +17,7 @@ export class EvidenceCache {
     this.#entriesMax = entriesMax;
   }
 
-  /** As `verifySignatures` with all the policy's keys. The bytes of `files` must not change later. */
+  /** As `verifyFiles`. The bytes of `files` must not change later. */
   verify(files: readonly Uint8Array[], digest: Digest, policy: Policy): Verification {
     let memory = this.#policies.get(policy);
     if (memory === undefined) {
@@ -34,7 +35,7 @@ export class EvidenceCache {
   #byBytes(memory: PolicyMemory, files: readonly Uint8Array[], digest: Digest, policy: Policy): Verification {
     const key = keyOf(files, digest);
     const known = memory.byBytes.get(key);
-    const verification = known ?? verifySignatures(files, digest, publicKeys(policy));
+    const verification = known ?? verifyFiles(files, digest, policy);
     if (!isWorthKeeping(verification)) return verification;
     memory.byBytes.delete(key);
     memory.byBytes.set(key, verification);
@@ -70,8 +71,4 @@ function keyOf(files: readonly Uint8Array[], digest: Digest): string {
   const hash = createHash('sha256').update(digest);
   for (const file of files) hash.update(`\n${file.length}\n`).update(file);
   return hash.digest('base64');
-}
-
-function publicKeys(policy: Policy): Parameters<typeof verifySignatures>[2] {
-  return [...policy.keys.values()].map(({ key }) => key);
 }

@@ -2,7 +2,7 @@ import type { Rule } from './policy.ts';
 import { matchesPattern } from './pattern.ts';
 import type { CallerIdentity } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
-import { countedKeys, denied, distinctKeys, failed, hasSigned, held, whyNotCounted } from './verdict.ts';
+import { countedKeys, denied, distinctSigners, failed, hasSigned, held, whyNotCounted } from './verdict.ts';
 
 // What has to hold for a rule to decide at all, in the order in which it is asked.
 
@@ -119,13 +119,13 @@ export function checkSigners(asked: Case): Verdict {
     return failed(faults.slice(0, 8).join('; '), { kind: 'SignatureInvalid' });
   }
   const counted = countedKeys(asked);
-  const distinct = distinctKeys(counted);
+  const distinct = distinctSigners(asked, counted);
   if (distinct >= rule.threshold) {
     return held(`signed by ${counted.map(({ id }) => `"${id}"`).join(', ')} (${rule.threshold} needed)`);
   }
-  const { signers, digestSigners, unknownKeyIds } = candidate;
+  const { signers, digestSigners, paths, unknownKeyIds } = candidate;
   const keyIds = [
-    ...new Set([...signers, ...digestSigners]),
+    ...new Set([...signers, ...digestSigners, ...paths.flatMap(({ keys }) => keys.slice(0, 1))]),
     ...unknownKeyIds.filter((id) => id !== ''),
   ].slice(0, keyIdsMax);
   return failed(describeShortage(asked, distinct), { kind: 'KeyNotTrusted', parameters: { keyIds } });

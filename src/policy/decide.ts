@@ -55,7 +55,8 @@ function conclude(walk: Walk): Decision {
 function evidenceOf(asked: Case): Evidence {
   const { rule, question, candidate } = asked;
   // Where signatures over the bare digest are among those that count, the name is not the word of all of them.
-  const stated = candidate?.digestSigners.length === 0 ? candidate.statement : undefined;
+  const bare = candidate !== undefined && candidate.digestSigners.length + candidate.paths.length > 0;
+  const stated = bare ? undefined : candidate?.statement;
   return {
     digest: question.digest,
     name: stated?.name,

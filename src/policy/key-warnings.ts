@@ -1,5 +1,5 @@
 import { formatTime } from '../trust/time.ts';
-import type { Policy, PolicyKey, Rule } from './policy.ts';
+import type { Policy, PolicyKey, Rule, SignatureFormat } from './policy.ts';
 import { distinctKeys } from './verdict.ts';
 
 /** What is surely wrong with a key: one sentence each. */
@@ -14,6 +14,11 @@ export function keyWarnings(policy: Policy, now: Date): readonly string[] {
       found.push(`${what} expired at ${formatTime(key.notAfter)}`);
     }
     if (!used.has(key.id)) found.push(`${what} is used by no rule`);
+    const ended = key.certificates.find(({ notAfter }) => notAfter < now);
+    if (ended !== undefined)
+      found.push(`${what} has a certificate that expired at ${formatTime(ended.notAfter)}`);
+    if (key.authority && !policy.rules.some((rule) => takesCertificates(rule, key)))
+      found.push(`${what} is an authority, and no rule that names it takes the format fsverity-pkcs7`);
     return found;
   });
 }
@@ -35,13 +40,25 @@ export function warnOfSigners(policy: Policy, rule: Rule, now: Date): string | u
   return `needs ${rule.threshold} of its keys and can never have them: ${reasons}`;
 }
 
+function takesCertificates({ signedBy, formats }: Rule, key: PolicyKey): boolean {
+  return signedBy?.includes(key.id) === true && formats.includes('fsverity-pkcs7');
+}
+
 /** Why no signature of the key will count in the rule from now on. */
 function whyIdle(policy: Policy, { formats }: Rule, key: PolicyKey, now: Date): string | undefined {
   if (policy.revokedKeys.has(key.key.id)) return 'is revoked';
   if (key.notAfter !== undefined && key.notAfter < now) return 'has expired';
-  if (key.key.algorithm === 'rsa' && !formats.includes('ssh'))
-    return 'is RSA, which signs in the format ssh only';
   if (key.names.length > 0 && !formats.includes('dsse'))
-    return 'may speak for some names only, and ssh states none';
-  return undefined;
+    return `may speak for some names only, and ${formats.join(' and ')} states none`;
+  const reasons = formats.map((format) => whyUnfit(format, key, now));
+  return reasons.includes(undefined) ? undefined : reasons.join(' and ');
+}
+
+/** Why the key's signatures of that format cannot count from now on. */
+function whyUnfit(format: SignatureFormat, { key, certificates }: PolicyKey, now: Date): string | undefined {
+  if (format === 'ssh') return undefined;
+  if (format === 'dsse') return key.algorithm === 'rsa' ? 'is RSA, which signs no DSSE' : undefined;
+  if (certificates.length === 0) return 'is no certificate, which fsverity-pkcs7 needs';
+  const open = certificates.some(({ notAfter }) => notAfter >= now);
+  return open ? undefined : 'has a certificate that expired';
 }

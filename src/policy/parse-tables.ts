@@ -1,4 +1,7 @@
 import type { Digest } from '../base/digest.ts';
+import type { Certificate } from '../trust/certificate.ts';
+import { CertificateInvalid, parseCertificatePem } from '../trust/certificate.ts';
+import { whyNotIssuer } from '../trust/certificate-path.ts';
 import type { KeyId, PublicKey } from '../trust/public-key.ts';
 import { parsePublicKey } from '../trust/key.ts';
 import { parseKeyId } from '../trust/key-id.ts';
@@ -38,17 +41,21 @@ export function parseKeys(
   const keys = new Map<string, PolicyKey>();
   for (const fields of tables) {
     const id = readLabel(fields, 'id', names);
-    const key = parseKeySource(fields, readKey);
+    const source = parseKeySource(fields, readKey);
+    const authority = fields.boolean('authority') ?? false;
+    if (authority && source !== undefined) checkAuthority(fields, source.certificate);
     const notBefore = fields.time('not-before');
     const notAfter = fields.time('not-after');
     const patterns = fields.list('names', parsePattern);
     if (notBefore !== undefined && notAfter !== undefined && notAfter < notBefore) {
       fields.fault('not-after', 'lies before not-before');
     }
-    if (!fields.sound || id === undefined || key === undefined) continue;
+    if (!fields.sound || id === undefined || source === undefined) continue;
     const merged = mergeKey(keys.get(id), {
       id,
-      key,
+      key: source.key,
+      certificates: source.certificate === undefined ? [] : [source.certificate],
+      authority,
       notBefore,
       notAfter,
       names: patterns ? [patterns] : [],
@@ -59,7 +66,20 @@ export function parseKeys(
   return keys;
 }
 
-/** A key that is defined twice has to keep within the limits of both definitions. Undefined if it is another key. */
+/** An authority has to be a certificate that lets its key issue others. */
+function checkAuthority(fields: Fields, certificate: Certificate | undefined): void {
+  if (certificate === undefined) {
+    fields.fault('authority', 'the key is no certificate, and only a certificate can be an authority');
+    return;
+  }
+  const unfit = whyNotIssuer(certificate, 0, 'anchor');
+  if (unfit !== undefined) fields.fault('authority', unfit);
+}
+
+/**
+ * A key that is defined twice has to keep within the limits of both definitions; either of two certificates of it will do, as while one is
+ * renewed. Undefined if it is another key.
+ */
 function mergeKey(earlier: PolicyKey | undefined, key: PolicyKey): PolicyKey | undefined {
   if (earlier === undefined) return key;
   if (earlier.key.id !== key.key.id) return undefined;
@@ -67,16 +87,24 @@ function mergeKey(earlier: PolicyKey | undefined, key: PolicyKey): PolicyKey | u
   const ends = [earlier.notAfter, key.notAfter].filter((time) => time !== undefined);
   return {
     ...earlier,
+    certificates: [...earlier.certificates, ...key.certificates],
+    authority: earlier.authority && key.authority,
     notBefore: begins.toSorted((a, b) => b.getTime() - a.getTime())[0],
     notAfter: ends.toSorted((a, b) => a.getTime() - b.getTime())[0],
     names: [...earlier.names, ...key.names],
   };
 }
 
+/** A key and the certificate that it was given as. */
+interface KeySource {
+  readonly key: PublicKey;
+  readonly certificate: Certificate | undefined;
+}
+
 function parseKeySource(
   fields: Fields,
   readKey: (policyFile: string, name: string) => { readonly path: string; readonly text: string },
-): PublicKey | undefined {
+): KeySource | undefined {
   if (fields.has('file') === fields.has('public-key')) {
     fields.fault(
       undefined,
@@ -95,11 +123,11 @@ function parseKeySource(
   return inline ?? fromFile;
 }
 
-function parseKeyText(text: string, path: string | undefined): PublicKey {
+function parseKeyText(text: string, path: string | undefined): KeySource {
   try {
-    return parsePublicKey(text);
+    return { key: parsePublicKey(text), certificate: parseCertificatePem(text) };
   } catch (error) {
-    if (error instanceof KeyInvalid)
+    if (error instanceof KeyInvalid || error instanceof CertificateInvalid)
       throw new FieldInvalid(`${path ?? 'the text'} is no usable key: ${error.message}`);
     throw error;
   }

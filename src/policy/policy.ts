@@ -1,5 +1,6 @@
 import type { Digest } from '../base/digest.ts';
 import type { FileSystem } from '../trust/file-system.ts';
+import type { Certificate } from '../trust/certificate.ts';
 import type { KeyId, PublicKey } from '../trust/public-key.ts';
 import type { NamePattern } from './pattern.ts';
 
@@ -20,6 +21,10 @@ export interface PolicyKey {
   /** The name that rules use. */
   readonly id: string;
   readonly key: PublicKey;
+  /** The certificates that the key was given as; signatures of the format fsverity-pkcs7 count by these alone. */
+  readonly certificates: readonly Certificate[];
+  /** Whether those who hold certificates that this key issued speak for it, in the format fsverity-pkcs7. */
+  readonly authority: boolean;
   /** When the key begins and ceases to count; both ends belong to its time. */
   readonly notBefore: Date | undefined;
   readonly notAfter: Date | undefined;
@@ -78,7 +83,7 @@ export interface Rule {
 }
 
 /** The signature formats that this version takes. Those but dsse state a digest, and neither name, version nor filesystem. */
-export const signatureFormats = ['dsse', 'ssh'] as const;
+export const signatureFormats = ['dsse', 'ssh', 'fsverity-pkcs7'] as const;
 
 /** One of the formats above. */
 export type SignatureFormat = (typeof signatureFormats)[number];

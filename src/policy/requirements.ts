@@ -6,12 +6,13 @@ import type { Case, Verdict } from './verdict.ts';
 import {
   countedKeys,
   denied,
-  distinctKeys,
+  distinctSigners,
   earliestNow,
   failed,
   held,
   invalidNow,
   latestNow,
+  soundPaths,
   validKeys,
 } from './verdict.ts';
 
@@ -29,19 +30,23 @@ export function checkValidity(asked: Case): Verdict {
   if (expires !== undefined && earliestNow(asked) >= expires.getTime()) {
     return expired(policy, `the statement on "${name}"`, 'expired at', expires);
   }
-  if (distinctKeys(validKeys(asked)) >= rule.threshold)
+  if (distinctSigners(asked, validKeys(asked), 'now') >= rule.threshold)
     return held(
       `${candidate.statement === undefined ? 'the keys' : 'the statement and its keys'} are valid now`,
     );
   for (const key of countedKeys(asked)) {
-    const limit = invalidNow(asked, key);
-    if (limit === undefined) continue;
-    return expired(
-      policy,
-      `the key "${key.id}"`,
-      limit.when === 'before' ? 'is not valid before' : 'expired at',
-      limit.at,
-    );
+    const dated = [
+      { what: `the key "${key.id}"`, time: key },
+      ...soundPaths(policy, key, candidate).map((time) => ({
+        what: `a certificate by which the key "${key.id}" counts`,
+        time,
+      })),
+    ];
+    for (const { what, time } of dated) {
+      const limit = invalidNow(asked, time);
+      if (limit === undefined) continue;
+      return expired(policy, what, limit.when === 'before' ? 'is not valid before' : 'expired at', limit.at);
+    }
   }
   throw new RangeError('keys that counted are neither enough nor invalid');
 }

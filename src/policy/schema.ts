@@ -75,6 +75,11 @@ export const tableSchemas: Readonly<Record<TableName, TableSchema>> = {
         about: 'A file in keys.d: PEM, a line of OpenSSH, or an X.509 certificate.',
         ...{ kind: 'string', pattern: '^(?!\\.{1,2}$)[^/\\u0000]+$' },
       },
+      authority: {
+        about: 'Whether certificates that the one in file issued count as well, as its word.',
+        kind: 'boolean',
+        default: false,
+      },
       'public-key': { about: "Base64 of the key's SubjectPublicKeyInfo in DER.", kind: 'string' },
       'not-before': { about: 'When the key begins to count.', kind: 'time' },
       'not-after': { about: 'The last moment at which it counts.', kind: 'time' },

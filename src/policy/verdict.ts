@@ -1,3 +1,4 @@
+import type { CertificatePath } from '../trust/certificate-path.ts';
 import type { FileSystem } from '../trust/file-system.ts';
 import type { KeyId } from '../trust/public-key.ts';
 import type { Statement } from '../trust/statement.ts';
@@ -13,6 +14,8 @@ export interface Candidate {
   readonly signers: readonly KeyId[];
   /** Known keys that signed the bare digest; none unless the rule takes their format. They vouch for no name. */
   readonly digestSigners: readonly KeyId[];
+  /** The same by certificates: how those of signers lead to the policy's. */
+  readonly paths: readonly CertificatePath[];
   readonly unknownKeyIds: readonly string[];
 }
 
@@ -61,9 +64,11 @@ export function countedKeys({ policy, rule, candidate }: Case): readonly PolicyK
     .filter((key) => hasSigned(key, candidate) && whyNotCounted(policy, key, candidate) === undefined);
 }
 
-/** Of the keys that count, those that are valid now. */
+/** Of the keys that count, those that are valid now, and their certificates too where they count by these. */
 export function validKeys(asked: Case): readonly PolicyKey[] {
-  return countedKeys(asked).filter((key) => invalidNow(asked, key) === undefined);
+  return countedKeys(asked).filter(
+    (key) => invalidNow(asked, key) === undefined && speakers(asked, key, 'now').length > 0,
+  );
 }
 
 /** The latest moment that it may be, by a clock that may be wrong: what is not valid then is surely not valid yet. */
@@ -76,15 +81,15 @@ export function earliestNow({ policy, question }: Case): number {
   return question.now.getTime() - policy.clockSkew;
 }
 
-/** The limit of the key's time that now is surely outside of, or undefined. Both ends belong to a key's time. */
+/** The limit of that time that now is surely outside of, or undefined. Both ends belong to it. */
 export function invalidNow(
   asked: Case,
-  key: PolicyKey,
+  { notBefore, notAfter }: Pick<PolicyKey, 'notBefore' | 'notAfter'>,
 ): { readonly when: 'before' | 'after'; readonly at: Date } | undefined {
-  if (key.notBefore !== undefined && latestNow(asked) < key.notBefore.getTime())
-    return { when: 'before', at: key.notBefore };
-  if (key.notAfter !== undefined && earliestNow(asked) > key.notAfter.getTime())
-    return { when: 'after', at: key.notAfter };
+  if (notBefore !== undefined && latestNow(asked) < notBefore.getTime())
+    return { when: 'before', at: notBefore };
+  if (notAfter !== undefined && earliestNow(asked) > notAfter.getTime())
+    return { when: 'after', at: notAfter };
   return undefined;
 }
 
@@ -93,14 +98,74 @@ export function distinctKeys(keys: readonly PolicyKey[]): number {
   return new Set(keys.map(({ key }) => key.id)).size;
 }
 
-/** Whether the key made one of the signatures, in whatever format. */
-export function hasSigned({ key }: PolicyKey, { signers, digestSigners }: Candidate): boolean {
-  return signers.includes(key.id) || digestSigners.includes(key.id);
+/**
+ * How many of the keys have a signature each that counts for no other of them: the signature of one whose certificate is trusted by itself
+ * and by its authority counts for either, and not for both. With `when`, what is not valid now is left out.
+ */
+export function distinctSigners(asked: Case, keys: readonly PolicyKey[], when?: 'now'): number {
+  const byKey = new Map<string, Set<KeyId>>();
+  for (const key of keys) {
+    const found = byKey.get(key.key.id) ?? new Set();
+    for (const speaker of speakers(asked, key, when)) found.add(speaker);
+    byKey.set(key.key.id, found);
+  }
+  return countPairs([...byKey.values()]);
+}
+
+/** The most sets that can be given one of their members each, none given twice: augmenting paths (Kuhn 1955). */
+function countPairs(sets: readonly ReadonlySet<KeyId>[]): number {
+  const holder = new Map<KeyId, number>();
+  const place = (set: number, tried: Set<KeyId>): boolean => {
+    for (const member of sets[set] ?? []) {
+      if (tried.has(member)) continue;
+      tried.add(member);
+      const other = holder.get(member);
+      if (other === undefined || place(other, tried)) {
+        holder.set(member, set);
+        return true;
+      }
+    }
+    return false;
+  };
+  return sets.filter((_, set) => place(set, new Set())).length;
+}
+
+/** The keys that signed and whose word is the key's own: itself, and those that its certificates vouch for. */
+function speakers(asked: Case, key: PolicyKey, when?: 'now'): readonly KeyId[] {
+  const { policy, candidate } = asked;
+  if (candidate === undefined) return [];
+  const own =
+    candidate.signers.includes(key.key.id) || candidate.digestSigners.includes(key.key.id)
+      ? [key.key.id]
+      : [];
+  const certified = soundPaths(policy, key, candidate)
+    .filter((path) => when === undefined || invalidNow(asked, path) === undefined)
+    .flatMap(({ keys }) => keys.slice(0, 1));
+  return [...own, ...certified];
+}
+
+/** The certificate paths by which the key counts: none over a revoked key. */
+export function soundPaths(policy: Policy, key: PolicyKey, { paths }: Candidate): readonly CertificatePath[] {
+  return paths.filter((path) => leadsTo(path, key) && !path.keys.some((id) => policy.revokedKeys.has(id)));
+}
+
+/** Whether the path ends at the key, which speaks for more than itself only where the policy makes it an authority. */
+function leadsTo({ anchor, keys }: CertificatePath, { key, certificates, authority }: PolicyKey): boolean {
+  return anchor === key.id && certificates.length > 0 && (authority || keys.length === 1);
+}
+
+/** Whether the key made one of the signatures, in whatever format, or vouches for who did. */
+export function hasSigned(key: PolicyKey, { signers, digestSigners, paths }: Candidate): boolean {
+  const { id } = key.key;
+  return signers.includes(id) || digestSigners.includes(id) || paths.some((path) => leadsTo(path, key));
 }
 
 /** Why a sound signature of a key does not count for what is looked at, or undefined where it does. */
 export function whyNotCounted(policy: Policy, key: PolicyKey, candidate: Candidate): string | undefined {
   if (policy.revokedKeys.has(key.key.id)) return 'revoked';
+  const signedItself = [...candidate.signers, ...candidate.digestSigners].includes(key.key.id);
+  if (!signedItself && soundPaths(policy, key, candidate).length === 0)
+    return 'vouches only for a certificate whose key is revoked';
   // A key that speaks for some names only does not speak where nothing is named.
   if (key.names.length === 0) return undefined;
   const name = candidate.signers.includes(key.key.id) ? candidate.statement?.name : undefined;

@@ -121,30 +121,30 @@ function candidatesOf(
   { statements, digestSignatures }: Verification,
 ): readonly (Candidate | undefined)[] {
   const stated: readonly Candidate[] = formats.includes('dsse')
-    ? statements.map((each) => ({ ...each, digestSigners: [] }))
+    ? statements.map((each) => ({ ...each, digestSigners: [], paths: [] }))
     : [];
-  const bare: readonly Candidate[] = digestSignatures
-    .filter(({ format }) => formats.includes(format))
-    .map(({ signers, unknownKeyIds }) => ({
-      statement: undefined,
-      signers: [],
-      digestSigners: signers,
-      unknownKeyIds,
-    }));
-  const both = stated.flatMap((one) =>
-    bare.map((other) => ({
-      ...one,
-      digestSigners: other.digestSigners,
-      unknownKeyIds: [...one.unknownKeyIds, ...other.unknownKeyIds],
-    })),
-  );
-  const all = [...stated, ...bare, ...both];
-  return all.length === 0 ? nothing : all;
+  const taken = digestSignatures.filter(({ format }) => formats.includes(format));
+  const bare: Candidate = {
+    statement: undefined,
+    signers: [],
+    digestSigners: taken.flatMap(({ signers, paths }) => (paths === undefined ? signers : [])),
+    paths: taken.flatMap(({ paths = [] }) => paths),
+    unknownKeyIds: taken.flatMap(({ unknownKeyIds }) => unknownKeyIds),
+  };
+  if (taken.length === 0) return stated.length === 0 ? nothing : stated;
+  const both = stated.map((one) => ({
+    ...bare,
+    statement: one.statement,
+    signers: one.signers,
+    unknownKeyIds: [...one.unknownKeyIds, ...bare.unknownKeyIds],
+  }));
+  return [...stated, bare, ...both];
 }
 
 /**
  * The filesystem that is asked for, or stated; where neither says, what keys of the policy vouch for elsewhere, and composefs as
- * if they had not been shown: what is in the image decides between the two, so that a signature less opens nothing.
+ * if they had not been shown: what is in the image decides between the two, so that a signature less opens nothing. Signatures over
+ * the bare digest take nothing from what others state beside them.
  */
 function fileSystemsOf(
   policy: Policy,
@@ -153,6 +153,7 @@ function fileSystemsOf(
 ): readonly Case['fileSystem'][] {
   const said = question.fileSystem ?? candidate?.statement?.fileSystem;
   if (said !== undefined) return [said];
+  if (candidate !== undefined) return ['composefs'];
   const vouched = question.verification.statements
     .filter(({ signers }) => signers.some((id) => !policy.revokedKeys.has(id)))
     .map(({ statement }) => statement.fileSystem);

@@ -2,7 +2,7 @@ import { createPublicKey, verify as verifySignature } from 'node:crypto';
 import { p256, p384 } from '@noble/curves/nist.js';
 import { concatBytes, equalBytes, fromHex } from '../base/bytes.ts';
 import { keyIdOf } from './key-id.ts';
-import type { PublicKey } from './public-key.ts';
+import type { HashName, PublicKey } from './public-key.ts';
 import { KeyInvalid } from './public-key.ts';
 import { SshReader, sshString } from './ssh-wire.ts';
 
@@ -62,16 +62,18 @@ export function ecdsaKey(curve: Curve, point: Uint8Array): PublicKey {
   checkPoint(curve, point);
   const spki = concatBytes(curve.prefix, point);
   const object = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
-  const verify = (message: Uint8Array, der: Uint8Array): boolean => {
+  const verifyHashed = (hash: HashName, message: Uint8Array, der: Uint8Array): boolean => {
     if (!isStrictDer(curve, der)) return false;
-    return verifySignature(curve.hash, message, { key: object, dsaEncoding: 'der' }, der);
+    return verifySignature(hash, message, { key: object, dsaEncoding: 'der' }, der);
   };
+  const verify = (message: Uint8Array, der: Uint8Array): boolean => verifyHashed(curve.hash, message, der);
   return {
     id: keyIdOf(spki),
     algorithm: curve.algorithm,
     spki,
     sshBlob: concatBytes(sshString(curve.sshName), sshString(curve.sshCurve), sshString(point)),
     verify,
+    verifyHashed,
     verifySsh(algorithm, message, signature): boolean {
       const der = algorithm === curve.sshName ? derOfSsh(curve, signature) : undefined;
       return der !== undefined && verify(message, der);

@@ -43,6 +43,7 @@ export function ed25519Key(point: Uint8Array): PublicKey {
     sshBlob: concatBytes(sshString(sshEd25519), sshString(key)),
     verify,
     verifySsh: (algorithm, message, signature) => algorithm === sshEd25519 && verify(message, signature),
+    verifyHashed: (_hash, message, signature) => verify(message, signature),
   };
 }
 

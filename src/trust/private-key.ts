@@ -5,7 +5,7 @@ import type { Curve } from './ecdsa-key.ts';
 import { curves } from './ecdsa-key.ts';
 import { sshEd25519 } from './ed25519-key.ts';
 import { parseSpki } from './key.ts';
-import type { PublicKey } from './public-key.ts';
+import type { HashName, PublicKey } from './public-key.ts';
 import { KeyInvalid, unsupportedKey } from './public-key.ts';
 import { sshPositiveInteger } from './ssh-wire.ts';
 
@@ -16,6 +16,8 @@ export interface PrivateKey {
   sign(message: Uint8Array): Uint8Array;
   /** A signature as OpenSSH writes it, with the name of its algorithm. */
   signSsh(message: Uint8Array): { readonly algorithm: string; readonly signature: Uint8Array };
+  /** A signature as certificates and CMS carry it (see PublicKey.verifyHashed). */
+  signHashed(hash: HashName, message: Uint8Array): Uint8Array;
 }
 
 /** A key pair as it is written to files. */
@@ -94,12 +96,14 @@ function privateKey(key: KeyObject): PrivateKey {
         throw new KeyInvalid("an RSA key, which signs in OpenSSH's format only (--format ssh)");
       },
       signSsh: (message) => ({ algorithm: 'rsa-sha2-512', signature: signed('sha512', message, key) }),
+      signHashed: (hash, message) => signed(hash, message, key),
     };
   }
   return {
     publicKey,
     sign: (message) => signed(null, message, key),
     signSsh: (message) => ({ algorithm: sshEd25519, signature: signed(null, message, key) }),
+    signHashed: (_hash, message) => signed(null, message, key),
   };
 }
 
@@ -113,6 +117,7 @@ function ecdsaPrivateKey(key: KeyObject, publicKey: PublicKey, curve: Curve): Pr
       const signature = concatBytes(sshPositiveInteger(r), sshPositiveInteger(s));
       return { algorithm: curve.sshName, signature };
     },
+    signHashed: (hash, message) => new Uint8Array(sign(hash, message, { key, dsaEncoding: 'der' })),
   };
 }
 

@@ -3,8 +3,11 @@ import type { Brand } from '../base/brand.ts';
 /** What a key is, whatever it is called: the lower-case hex SHA-256 of its SPKI DER. */
 export type KeyId = Brand<string, 'KeyId'>;
 
-/** The kinds of keys that are taken. RSA keys sign in OpenSSH's format only. */
+/** The kinds of keys that are taken. RSA keys sign no DSSE. */
 export type KeyAlgorithm = 'ed25519' | 'ecdsa-p256' | 'ecdsa-p384' | 'rsa';
+
+/** The hashes that X.509 and CMS signatures are taken with. */
+export type HashName = 'sha256' | 'sha384' | 'sha512';
 
 /** A public key. */
 export interface PublicKey {
@@ -21,6 +24,11 @@ export interface PublicKey {
   verify(message: Uint8Array, signature: Uint8Array): boolean;
   /** The same for a signature as OpenSSH writes it, made with the signature algorithm of that name. Never throws. */
   verifySsh(algorithm: string, message: Uint8Array, signature: Uint8Array): boolean;
+  /**
+   * The same for a signature as certificates and CMS carry it, over the message by that hash: RSASSA-PKCS1-v1_5, or DER of r and s;
+   * the 64 bytes of RFC 8032, over the message itself, whatever the hash. Never throws.
+   */
+  verifyHashed(hash: HashName, message: Uint8Array, signature: Uint8Array): boolean;
 }
 
 /** The text holds no key that can be used; the message says why. */

@@ -42,6 +42,8 @@ export function rsaKey(object: KeyObject): PublicKey {
       if (hash === undefined || signature.length !== modulus.length) return false;
       return verifySignature(hash, message, object, signature);
     },
+    verifyHashed: (hash, message, signature) =>
+      signature.length === modulus.length && verifySignature(hash, message, object, signature),
   };
 }
 

@@ -2,6 +2,10 @@ import type { Digest } from '../base/digest.ts';
 import { equalBytes, toHex } from '../base/bytes.ts';
 import type { Envelope, EnvelopeSignature } from './dsse.ts';
 import { EnvelopeInvalid, inTotoPayloadType, parseEnvelope, preAuthEncoding } from './dsse.ts';
+import { attributePkcs7, type Pkcs7Claim } from './attribute-pkcs7.ts';
+import type { TrustedCertificate } from './certificate-path.ts';
+import type { DigestSignatures } from './digest-signatures.ts';
+import { isPkcs7Signature, parsePkcs7Signature, Pkcs7Invalid } from './pkcs7-signature.ts';
 import type { KeyId, PublicKey } from './public-key.ts';
 import type { SshSignature } from './ssh-signature.ts';
 import {
@@ -20,15 +24,6 @@ export interface VerifiedStatement {
   /** Known keys with a sound signature, each once. Empty where nobody known signed: then it proves nothing. */
   readonly signers: readonly KeyId[];
   /** Key IDs, as claimed, of signatures that none of the known keys made. */
-  readonly unknownKeyIds: readonly string[];
-}
-
-/** Who signed the image's digest in a format that states nothing else: no name, no version, no filesystem, no time. */
-export interface DigestSignatures {
-  readonly format: 'ssh';
-  /** Known keys with a sound signature, each once. */
-  readonly signers: readonly KeyId[];
-  /** Keys, as claimed, that are none of the known ones: by OpenSSH's fingerprint. */
   readonly unknownKeyIds: readonly string[];
 }
 
@@ -53,18 +48,24 @@ const triesMax = 64;
 /**
  * Checks signature files against an image's digest and the keys that are known. Statements about another image, and
  * signatures that claim a known key and are by none, are faults; what nobody known signed is kept, with no
- * signers, so that a refusal can tell whose key was missing. Never throws for what the files hold.
+ * signers, so that a refusal can tell whose key was missing. Signatures of fs-verity's own format go by `certificates`.
+ * Never throws for what the files hold.
  */
 export function verifySignatures(
   files: readonly Uint8Array[],
   digest: Digest,
   keys: readonly PublicKey[],
+  certificates: readonly TrustedCertificate[] = [],
 ): Verification {
   const faults: string[] = [];
   if (files.length > signatureFilesMax) {
     faults.push(`of ${files.length} signature files only the first ${signatureFilesMax} were read`);
   }
-  const { statements, claims, sshSignatures } = gather(files.slice(0, signatureFilesMax), digest, faults);
+  const { statements, claims, sshSignatures, pkcs7Signatures } = gather(
+    files.slice(0, signatureFilesMax),
+    digest,
+    faults,
+  );
   attribute(claims, keys, faults);
   return {
     statements: statements
@@ -74,7 +75,10 @@ export function verifySignatures(
         signers: [...signers],
         unknownKeyIds: [...unknownKeyIds],
       })),
-    digestSignatures: attributeSsh(sshSignatures, digest, keys, faults),
+    digestSignatures: [
+      ...attributeSsh(sshSignatures, digest, keys, faults),
+      ...attributePkcs7(pkcs7Signatures, digest, certificates, faults),
+    ],
     faults,
   };
 }
@@ -104,11 +108,13 @@ interface Parsed {
   readonly statements: readonly Gathered[];
   readonly claims: readonly Claim[];
   readonly sshSignatures: readonly SshClaim[];
+  readonly pkcs7Signatures: readonly Pkcs7Claim[];
 }
 
 /** Parses the files. What several files say in the same bytes, they say together. */
 function gather(files: readonly Uint8Array[], digest: Digest, faults: string[]): Parsed {
   const sshSignatures: SshClaim[] = [];
+  const pkcs7Signatures: Pkcs7Claim[] = [];
   const payloads = new Map<string, Gathered>();
   const claims: Claim[] = [];
   for (const [index, file] of files.entries()) {
@@ -116,6 +122,10 @@ function gather(files: readonly Uint8Array[], digest: Digest, faults: string[]):
     try {
       if (isSshSignature(file)) {
         sshSignatures.push({ where, signature: parseSshSignature(file) });
+        continue;
+      }
+      if (isPkcs7Signature(file)) {
+        pkcs7Signatures.push({ where, signature: parsePkcs7Signature(file) });
         continue;
       }
       const envelope = parseEnvelope(file);
@@ -129,13 +139,17 @@ function gather(files: readonly Uint8Array[], digest: Digest, faults: string[]):
       const message = preAuthEncoding(envelope.payloadType, envelope.payload);
       claims.push(...envelope.signatures.map((signature) => ({ where, message, signature, about })));
     } catch (error) {
-      if (error instanceof EnvelopeInvalid || error instanceof SshSignatureInvalid)
+      if (
+        error instanceof EnvelopeInvalid ||
+        error instanceof SshSignatureInvalid ||
+        error instanceof Pkcs7Invalid
+      )
         faults.push(`${where} is malformed: ${error.message}`);
       else if (error instanceof StatementInvalid) faults.push(`${where} is of no use: ${error.message}`);
       else throw error;
     }
   }
-  return { statements: [...payloads.values()], claims, sshSignatures };
+  return { statements: [...payloads.values()], claims, sshSignatures, pkcs7Signatures };
 }
 
 /** The statement of an envelope, if it is about this image. */
@@ -154,7 +168,7 @@ function attribute(claims: readonly Claim[], keys: readonly PublicKey[], faults:
   const known = new Map<string, PublicKey>(keys.map((key) => [key.id, key]));
   let triesLeft = triesMax;
   const isBy = (key: PublicKey, { message, signature, about }: Claim): boolean => {
-    // RSA keys sign in OpenSSH's format only: to try one here would be for nothing.
+    // RSA keys sign no DSSE: to try one here would be for nothing.
     if (key.algorithm === 'rsa' || about.signers.has(key.id) || triesLeft === 0) return false;
     triesLeft--;
     if (!key.verify(message, signature.sig)) return false;

@@ -14,7 +14,18 @@ const key = parsePrivateKey(generateKeyPair().privatePem);
 function policy(): Policy {
   return {
     keys: new Map([
-      ['key', { id: 'key', key: key.publicKey, names: [], notBefore: undefined, notAfter: undefined }],
+      [
+        'key',
+        {
+          id: 'key',
+          key: key.publicKey,
+          names: [],
+          certificates: [],
+          authority: false,
+          notBefore: undefined,
+          notAfter: undefined,
+        },
+      ],
     ]),
     clockSkew: 0,
     revokedKeys: new Set(),

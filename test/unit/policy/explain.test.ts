@@ -88,11 +88,7 @@ describe('warnings', () => {
       `${one.toml}[[revoked]]\nkey = "${one.keyId}"\n${rule('r', by('one'))}`,
       ['key "one" is revoked', 'can never have them: "one" is revoked'],
     ],
-    [
-      'an RSA key without ssh',
-      rsa + rule('r', by('rsa')),
-      ['"rsa" is RSA, which signs in the format ssh only'],
-    ],
+    ['an RSA key without ssh', rsa + rule('r', by('rsa')), ['"rsa" is RSA, which signs no DSSE']],
     ['an RSA key with ssh', rsa + rule('r', `${by('rsa')}formats = ["ssh"]`), []],
     [
       'a key with names where none is stated',

@@ -29,6 +29,7 @@ ${makeKey('one', 'not-before = 2026-01-01T00:00:00Z\nnot-after = 2027-01-01T00:0
 [[keys]]
 id = "two"
 file = "two.pub"
+authority = false
 [[revoked]]
 key = "${'0'.repeat(64)}"
 [[revoked]]
@@ -110,7 +111,7 @@ const values: readonly [unknown, ...unknown[]] = [
 
 /** What only the parser can know: of this machine, of other tables, and what strings mean that have a syntax of their own. */
 const beyondFields =
-  /no (user|group|key|store) "|pattern of names|stars in a row|no usable key|no such file|distinct keys|before not-before|name of another|ID of another|plain form|takes \d+; name just one|states no name/;
+  /no (user|group|key|store) "|pattern of names|stars in a row|no usable key|no such file|distinct keys|before not-before|name of another|ID of another|plain form|takes \d+; name just one|states no name|only a certificate can be/;
 
 describe('what is wrong with one field', () => {
   test('is wrong to the parser and to the schema, or to neither', () => {

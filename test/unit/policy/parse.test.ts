@@ -212,8 +212,8 @@ describe('faults', () => {
     ],
     [
       'another signature format',
-      pinned('r', 'formats = ["fsverity-pkcs7"]'),
-      'rules[0].formats[0]: "fsverity-pkcs7" is a format that this version does not support; it supports dsse and ssh',
+      pinned('r', 'formats = ["pkcs7"]'),
+      'rules[0].formats[0]: "pkcs7" is not known; known are dsse, ssh, fsverity-pkcs7',
     ],
     [
       'a format without versions where they are asked for',

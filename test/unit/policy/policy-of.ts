@@ -10,7 +10,7 @@ import { generateKeyPair, parsePrivateKey } from '../../../src/trust/private-key
 import { addSignature, signStatement } from '../../../src/trust/sign.ts';
 import type { PrivateKey } from '../../../src/trust/private-key.ts';
 import type { Statement } from '../../../src/trust/statement.ts';
-import { verifySignatures } from '../../../src/trust/verify.ts';
+import { verifyFiles } from '../../../src/policy/verify-files.ts';
 import { toBase64 } from '../../../src/base/bytes.ts';
 
 export const accounts: Accounts = {
@@ -100,11 +100,10 @@ export function questionOf(
   signatures: readonly Uint8Array[],
   more: Partial<Question> = {},
 ): Question {
-  const keys = [...policy.keys.values()].map(({ key }) => key);
   return {
     caller: user(1000),
     digest: imageDigest,
-    verification: verifySignatures(signatures, more.digest ?? imageDigest, keys),
+    verification: verifyFiles(signatures, more.digest ?? imageDigest, policy),
     allowUnsigned: false,
     clientStores: false,
     now: new Date('2026-06-01T00:00:00Z'),
