@@ -76,6 +76,14 @@ export function parseCertificatePem(text: string): Certificate | undefined {
   return parseCertificate(der);
 }
 
+/** The certificates in blocks of PEM, one after another. Throws CertificateInvalid, also where there is none. */
+export function parseCertificateChain(text: string): readonly [Certificate, ...Certificate[]] {
+  const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  const [own, ...others] = blocks.map(parseCertificatePem).filter((each) => each !== undefined);
+  if (own === undefined) throw new CertificateInvalid('no certificate in PEM');
+  return [own, ...others];
+}
+
 /** The certificate that the bytes hold, in DER. Throws CertificateInvalid. */
 export function parseCertificate(der: Uint8Array): Certificate {
   try {

@@ -1,5 +1,5 @@
-/** Levels of tags within tags: a certificate within a signature has twelve. */
-const depthMax = 16;
+/** Levels of tags within tags: a certificate within a signature has twelve, what other attributes hold some more. */
+const depthMax = 24;
 
 /** Tags in one structure: a signature with eight certificates has some thousand. */
 const nodesMax = 4096;

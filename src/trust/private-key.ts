@@ -17,7 +17,7 @@ export interface PrivateKey {
   /** A signature as OpenSSH writes it, with the name of its algorithm. */
   signSsh(message: Uint8Array): { readonly algorithm: string; readonly signature: Uint8Array };
   /** A signature as certificates and CMS carry it (see PublicKey.verifyHashed). */
-  signHashed(hash: HashName, message: Uint8Array): Uint8Array;
+  readonly signHashed: (hash: HashName, message: Uint8Array) => Uint8Array;
 }
 
 /** A key pair as it is written to files. */

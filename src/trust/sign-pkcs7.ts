@@ -29,7 +29,7 @@ import { hashOid, rsaEncryption, signatureOid } from './signature-algorithm.ts';
  */
 export function signDigestPkcs7(
   digest: Digest,
-  key: PrivateKey,
+  key: Pick<PrivateKey, 'publicKey' | 'signHashed'>,
   chain: readonly [Certificate, ...Certificate[]],
 ): Uint8Array {
   const [own] = chain;
@@ -38,7 +38,7 @@ export function signDigestPkcs7(
   const { algorithm } = key.publicKey;
   const hash = hashFor(algorithm);
   const digestAlgorithm = (): DigestAlgorithmIdentifier =>
-    new DigestAlgorithmIdentifier({ algorithm: hashOid(hash) });
+    new DigestAlgorithmIdentifier({ algorithm: hashOid(hash), parameters: null });
   const signer = new SignerInfo({
     version: CMSVersion.v1,
     sid: new SignerIdentifier({ issuerAndSerialNumber: sidOf(own) }),

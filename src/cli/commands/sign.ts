@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Command } from 'commander';
+import type { Digest } from '../../base/digest.ts';
 import type { Envelope } from '../../trust/dsse.ts';
 import { EnvelopeInvalid, formatEnvelope, parseEnvelope, signatureFileBytesMax } from '../../trust/dsse.ts';
 import type { FileSystem } from '../../trust/file-system.ts';
@@ -8,6 +9,7 @@ import { fileSystems } from '../../trust/file-system.ts';
 import { keyFileBytesMax, parsePublicKey } from '../../trust/key.ts';
 import type { PublicKey } from '../../trust/public-key.ts';
 import { KeyInvalid } from '../../trust/public-key.ts';
+import type { PrivateKey } from '../../trust/private-key.ts';
 import { isEncryptedPrivateKey, parsePrivateKey } from '../../trust/private-key.ts';
 import { readPassphrase } from '../passphrase-file.ts';
 import { attachSignature, checkStates, openEnvelope, signedBytesOf } from '../../trust/sign.ts';
@@ -16,6 +18,11 @@ import { formatSshSignature, sshMessage } from '../../trust/ssh-signature.ts';
 import type { Statement } from '../../trust/statement.ts';
 import { StatementInvalid } from '../../trust/statement.ts';
 import { parseTime } from '../../trust/time.ts';
+import { signatureFormats, type SignatureFormat } from '../../policy/policy.ts';
+import type { Certificate } from '../../trust/certificate.ts';
+import { CertificateInvalid, parseCertificateChain } from '../../trust/certificate.ts';
+import { pkcs7BytesMax, pkcs7CertificatesMax } from '../../trust/pkcs7-signature.ts';
+import { signDigestPkcs7 } from '../../trust/sign-pkcs7.ts';
 import type { AgentSignature } from '../ask-agent.ts';
 import { signByAgent } from '../ask-agent.ts';
 import { askPassphrase } from '../ask-passphrase.ts';
@@ -28,7 +35,8 @@ import { replaceFile } from '../replace-file.ts';
 interface SignOptions {
   key: string;
   passphraseFile?: string;
-  format: 'dsse' | 'ssh';
+  format: SignatureFormat;
+  certificate?: string;
   name?: string;
   version?: number;
   notBefore?: Date;
@@ -46,7 +54,8 @@ export function addSignCommand(program: Command): void {
       'Signs an image: states its name and digest, and signs that with a key. The signature is a DSSE envelope, by default ' +
         'in IMAGE.sig. Where that file exists, the signature is added to those in it, which have to state the same. With ' +
         '--format ssh it is one of OpenSSH, as `ssh-keygen -Y sign -n cfs-mountd` makes it over the line that ' +
-        '`cfs-mountctl digest --statement` prints; it states the digest and nothing else. Where KEY is a public key, ' +
+        '`cfs-mountctl digest --statement` prints; with --format fsverity-pkcs7 it is one of fs-verity, as `fsverity sign` ' +
+        'makes it. These state the digest and nothing else. Where KEY is a public key, ' +
         'ssh-agent signs, and the private half never leaves it.',
     )
     .argument('<IMAGE>', 'the image')
@@ -58,10 +67,14 @@ export function addSignCommand(program: Command): void {
       '--passphrase-file <FILE>',
       "file whose first line is the private key's passphrase (default: ask on the terminal)",
     )
-    .addOption(new Option('--format <FORMAT>', 'kind of signature').choices(['dsse', 'ssh']).default('dsse'))
+    .addOption(new Option('--format <FORMAT>', 'kind of signature').choices(signatureFormats).default('dsse'))
+    .option(
+      '--certificate <FILE>',
+      "the key's certificate, and those that lead from it to an authority (PEM); for --format fsverity-pkcs7",
+    )
     .option(
       '-n, --name <NAME>',
-      'what the image is called: the name that the rules of a policy match (required, but for --format ssh)',
+      'what the image is called: the name that the rules of a policy match (required for --format dsse)',
     )
     .option('--version <N>', 'version, for protection against rollback: 0 to 2^53 - 1', parseVersion)
     .option('--not-before <TIME>', 'when the statement begins to count (RFC 3339)', parseTimeArgument)
@@ -76,7 +89,9 @@ export function addSignCommand(program: Command): void {
 }
 
 async function signImage(image: string, options: SignOptions): Promise<void> {
-  if (options.format === 'ssh') {
+  if (options.format !== 'fsverity-pkcs7' && options.certificate !== undefined)
+    throw new CommandError('--certificate is for --format fsverity-pkcs7 alone');
+  if (options.format !== 'dsse') {
     await signBare(image, options);
     return;
   }
@@ -108,7 +123,7 @@ async function signBare(image: string, options: SignOptions): Promise<void> {
   if (stated !== undefined) {
     const option = stated.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     throw new CommandError(
-      `--${option} cannot be stated in the format ssh, which holds the digest and nothing else`,
+      `--${option} cannot be stated in the format ${options.format}, which holds the digest and nothing else`,
     );
   }
   const output = options.output ?? `${image}.sig`;
@@ -119,10 +134,49 @@ async function signBare(image: string, options: SignOptions): Promise<void> {
   }
   const signer = await readSigner(options);
   const digest = measureFile(image);
-  const signature = await signer.signSsh(sshMessage(digest));
-  replaceFile(output, formatSshSignature(signer.publicKey, signature));
+  replaceFile(output, await signedBare(digest, signer, options));
   print(`${output}: ${digest} signed by ${signer.publicKey.id}`);
 }
+
+async function signedBare(
+  digest: Digest,
+  signer: Signer,
+  { key, format, certificate }: SignOptions,
+): Promise<Uint8Array> {
+  if (format === 'ssh') return formatSshSignature(signer.publicKey, await signer.signSsh(sshMessage(digest)));
+  if (certificate === undefined)
+    throw new CommandError("--format fsverity-pkcs7 needs the key's certificate, with --certificate");
+  const { publicKey, signHashed } = signer;
+  if (signHashed === undefined)
+    throw new CommandError(
+      `${key}: a public key, and ssh-agent makes no signatures of that format; give the private key`,
+    );
+  const chain = readChain(certificate);
+  try {
+    const file = signDigestPkcs7(digest, { publicKey, signHashed }, chain);
+    if (file.length <= pkcs7BytesMax) return file;
+  } catch (error) {
+    if (error instanceof KeyInvalid) throw new CommandError(`${certificate}: ${error.message}`);
+    throw error;
+  }
+  throw new CommandError(
+    `${certificate}: its certificates make the signature longer than ${pkcs7BytesMax} bytes`,
+  );
+}
+
+function readChain(path: string): readonly [Certificate, ...Certificate[]] {
+  try {
+    const chain = parseCertificateChain(Buffer.from(readInputFile(path, chainBytesMax)).toString());
+    if (chain.length <= pkcs7CertificatesMax) return chain;
+  } catch (error) {
+    if (error instanceof CertificateInvalid) throw new CommandError(`${path}: ${error.message}`);
+    throw error;
+  }
+  throw new CommandError(`${path}: more than ${pkcs7CertificatesMax} certificates`);
+}
+
+/** Certificates for a signature of 16 KiB, in PEM with what people write between them. */
+const chainBytesMax = 65_536;
 
 /** A key at hand, or one that ssh-agent holds. */
 interface Signer {
@@ -131,6 +185,8 @@ interface Signer {
   sign(message: Uint8Array): Promise<Uint8Array> | Uint8Array;
   /** As OpenSSH writes it. */
   signSsh(message: Uint8Array): Promise<AgentSignature> | AgentSignature;
+  /** As CMS carries it; an agent does not. */
+  readonly signHashed?: PrivateKey['signHashed'];
 }
 
 async function readSigner({ key: path, passphraseFile }: SignOptions): Promise<Signer> {
