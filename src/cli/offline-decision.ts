@@ -17,6 +17,7 @@ import { isPathOfSegments } from '../trust/statement.ts';
 import { callerOfUser, thisCaller } from './caller.ts';
 import { CommandError } from './command-error.ts';
 import { readImage } from './image-commands/read-image.ts';
+import { readBuiltInSignature } from './built-in-signature.ts';
 import { measureFile, readInputFile } from './input-file.ts';
 import { warn } from './output.ts';
 import { readVersions } from './read-versions.ts';
@@ -67,9 +68,11 @@ export function decideOffline(asked: OfflineQuestion): OfflineDecision {
   const located = locate(asked.image, policy);
   const { path, location } = located;
   const digest = measureFile(path);
-  const files = signaturePaths(located, asked.signatures).map((file) =>
-    readInputFile(file, signatureFileBytesMax),
-  );
+  const builtIn = readBuiltInSignature(path);
+  const files = [
+    ...signaturePaths(located, asked.signatures).map((file) => readInputFile(file, signatureFileBytesMax)),
+    ...(builtIn === undefined ? [] : [builtIn]),
+  ];
   const notChecked = new Set<string>();
   const question: Question = {
     caller: asked.user === undefined ? thisCaller() : callerOfUser(asked.user),

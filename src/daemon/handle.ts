@@ -209,12 +209,10 @@ function allow(decision: Decision, found: Findings): Allowed {
 /** What is not mounted uses no stores. */
 const noStores = { names: undefined, directories: [] };
 
-/** What came with the request, and what lies beside an installed image. */
+/** What came with the request, and what the image brings along. */
 function signatureFiles(request: VerifyRequest, image: KnownImage): readonly Uint8Array[] {
-  if (image.signatureFile === undefined) return request.signatures;
-  return request.signatures.length === 0
-    ? [image.signatureFile]
-    : [...request.signatures, image.signatureFile];
+  if (image.signatureFiles.length === 0) return request.signatures;
+  return [...request.signatures, ...image.signatureFiles];
 }
 
 /** The policy's attributes and the request's, each once, in one order. */

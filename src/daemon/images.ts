@@ -18,8 +18,8 @@ export interface TakenImage extends Disposable {
   readonly location?: string;
   /** The installed file that it is; undefined for an image that came as a descriptor. */
   readonly installed: Pick<InstalledImage, 'identity' | 'location'> | undefined;
-  /** The signature that lies beside an installed image. */
-  readonly signatureFile?: Uint8Array;
+  /** The signature that lies beside an installed image, and the one with which fs-verity was enabled on it. */
+  readonly signatureFiles: readonly Uint8Array[];
   readonly kind: 'installed' | 'memfd' | 'verity';
   /** The file, read-only, borrowed until the image is disposed of. */
   readonly fd: number;
@@ -54,6 +54,7 @@ interface Taken {
   readonly bytes: number;
   copy: CopyShare | undefined;
   readonly installed: InstalledImage | undefined;
+  readonly builtInSignature?: Uint8Array | undefined;
   dispose(): void;
 }
 
@@ -89,12 +90,12 @@ export class Images {
   }
 
   #installed(image: InstalledImage, peer: Owner): TakenImage {
-    const { digest, fd, bytes } = image;
+    const { digest, fd, bytes, builtInSignature } = image;
     const dispose = (): void => {
       image.release();
     };
     return this.#taken(
-      { kind: 'installed', digest, fd, bytes, copy: undefined, installed: image, dispose },
+      { kind: 'installed', digest, fd, bytes, copy: undefined, installed: image, builtInSignature, dispose },
       peer,
     );
   }
@@ -175,7 +176,7 @@ export class Images {
         installed: undefined,
         dispose,
       } as const;
-      return this.#taken({ ...taken, digest: value.digest }, peer);
+      return this.#taken({ ...taken, digest: value.digest, builtInSignature: value.signature }, peer);
     } catch (error) {
       dispose();
       throw error;
@@ -189,7 +190,7 @@ export class Images {
   }
 
   #taken(taken: Taken, peer: Owner, admit: TakenImage['admit'] = () => undefined): TakenImage {
-    const { kind, digest, installed } = taken;
+    const { kind, digest, installed, builtInSignature } = taken;
     return {
       kind,
       digest,
@@ -202,7 +203,7 @@ export class Images {
       admit,
       installed,
       ...(installed === undefined ? {} : { location: installed.location }),
-      ...(installed?.signatureFile === undefined ? {} : { signatureFile: installed.signatureFile }),
+      signatureFiles: [installed?.signatureFile, builtInSignature].filter((file) => file !== undefined),
       scan: () => this.#options.contents.get(digest) ?? this.#scan(taken, peer),
       [Symbol.dispose]: () => {
         taken.dispose();

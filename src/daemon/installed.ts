@@ -4,12 +4,14 @@ import type { Digest } from '../base/digest.ts';
 import type { Policy } from '../policy/policy.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { fstat, readLease } from '../sys/file.ts';
+import { fileSystemMagic, fstat, readLease } from '../sys/file.ts';
+import { readVeritySignature } from '../sys/verity.ts';
 import { VarlinkError } from '../varlink/error.ts';
 import { DigestIndex } from './digest-index.ts';
 import { identityOf, InstalledFiles, isSettled, type OpenedImage } from './installed-files.ts';
 import { RecentImages } from './recent-images.ts';
-import { statedDigest } from './stated-digest.ts';
+import { isAbout, statedDigest } from './stated-digest.ts';
+import { isLocalFileSystem } from './verity-file.ts';
 
 /** An image that the daemon opened itself, in use until `release`. */
 export interface InstalledImage {
@@ -23,6 +25,8 @@ export interface InstalledImage {
   readonly location: string;
   /** What FILE.sig holds, where there is one. The same object as long as the file stays the same. */
   readonly signatureFile: Uint8Array | undefined;
+  /** What fs-verity was enabled with, where it is and that was a signature. */
+  readonly builtInSignature: Uint8Array | undefined;
   release(): void;
 }
 
@@ -42,6 +46,7 @@ interface Kept {
   readonly file: OwnedFd;
   readonly bytes: number;
   readonly digest: Digest;
+  readonly builtInSignature: Uint8Array | undefined;
   users: number;
   dropped: boolean;
 }
@@ -177,6 +182,7 @@ export class Installed {
       bytes: kept.bytes,
       location: opened.location,
       signatureFile: opened.signature,
+      builtInSignature: kept.builtInSignature,
       release: () => {
         if (!used) return;
         used = false;
@@ -190,7 +196,7 @@ export class Installed {
   async #learn(name: string, first: OpenedImage, directories: readonly string[]): Promise<InstalledImage> {
     const image = await this.#keep(first);
     if (image !== undefined) {
-      if (first.signature === undefined || statedDigest(first.signature) === image.digest) return image;
+      if (first.signature === undefined || isAbout(first.signature, image.digest)) return image;
       image.release();
     }
     // One of the two may have been replaced between the two opens, or the image while it was read.
@@ -216,7 +222,11 @@ export class Installed {
     if (identityOf(fstat(file.number)) !== identity) return undefined;
     let kept = this.#kept.get(identity);
     if (kept === undefined) {
-      kept = { identity, file: file.moved(), bytes: Number(found.size), digest, users: 0, dropped: false };
+      const builtInSignature = isLocalFileSystem(fileSystemMagic(file.number))
+        ? readVeritySignature(file.number)
+        : undefined;
+      const bytes = Number(found.size);
+      kept = { identity, file: file.moved(), bytes, digest, builtInSignature, users: 0, dropped: false };
       this.#kept.set(identity, kept);
     }
     const image = this.#use(kept, opened);

@@ -25,8 +25,8 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       return { fds: [copy.take()], value: { digest } };
     }
     case 'takeVerity': {
-      const { file, digest, bytes } = takeVerityFile(at(fds, 0), task.field);
-      return { fds: [file.take()], value: { digest, bytes } };
+      const { file, digest, bytes, signature } = takeVerityFile(at(fds, 0), task.field);
+      return { fds: [file.take()], value: { digest, bytes, signature } };
     }
     case 'measure':
       return { fds: [], value: { digest: measureFile(at(fds, 0), task.bytes) } };

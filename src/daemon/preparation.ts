@@ -86,8 +86,7 @@ export class Preparation {
 
   async #prepare(image: TakenImage, policy: Policy): Promise<boolean> {
     const { evidence, mounter } = this.#options;
-    const files = image.signatureFile === undefined ? [] : [image.signatureFile];
-    const verification = evidence.verify(files, image.digest, policy);
+    const verification = evidence.verify(image.signatureFiles, image.digest, policy);
     // Our own reader is no safer than others where nobody has vouched for what it reads.
     if (!isVouchedFor(image, verification, policy)) return false;
     const scan = await image.scan();

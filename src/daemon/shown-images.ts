@@ -6,7 +6,7 @@ import type { Peer } from './peer.ts';
 import type { ImageRequest } from './request.ts';
 
 /** What is known of an image that nobody is about to mount. */
-export type KnownImage = Pick<TakenImage, 'digest' | 'location' | 'signatureFile' | 'scan'> & Disposable;
+export type KnownImage = Pick<TakenImage, 'digest' | 'location' | 'signatureFiles' | 'scan'> & Disposable;
 
 /** How many images one connection can name by digest: who adds files does so for one image after another. */
 const imagesMax = 8;
@@ -31,7 +31,12 @@ export class ShownImages {
     if (request.kind === 'digest' && this.#shown.get(peer)?.has(request.digest) === true) {
       const scan = this.#contents.get(request.digest);
       if (scan !== undefined)
-        return { digest: request.digest, scan: () => scan, [Symbol.dispose]: () => undefined };
+        return {
+          digest: request.digest,
+          signatureFiles: [],
+          scan: () => scan,
+          [Symbol.dispose]: () => undefined,
+        };
     }
     return this.#images.take(request, peer, policy);
   }

@@ -73,7 +73,11 @@ export interface MissingObjects {
 /** What each kind of task answers, besides descriptors. */
 export interface TaskValues {
   readonly copy: { readonly digest: Digest };
-  readonly takeVerity: { readonly digest: Digest; readonly bytes: number };
+  readonly takeVerity: {
+    readonly digest: Digest;
+    readonly bytes: number;
+    readonly signature: Uint8Array | undefined;
+  };
   readonly measure: { readonly digest: Digest };
   readonly scan: { readonly scan: ImageScan };
   readonly inspect: { readonly directories: readonly DirectoryFacts[] };

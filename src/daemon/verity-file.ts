@@ -3,7 +3,7 @@ import { digestFromBytes, type Digest } from '../base/digest.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, reopen } from '../sys/file.ts';
-import { foreignVerity, measureVerity } from '../sys/verity.ts';
+import { foreignVerity, measureVerity, readVeritySignature } from '../sys/verity.ts';
 
 /**
  * Filesystems of the kernel's own whose answers about fs-verity count, by the magic number of fstatfs(2). The kernel
@@ -30,6 +30,8 @@ export interface VerityFile {
   readonly file: OwnedFd;
   readonly digest: Digest;
   readonly bytes: number;
+  /** What fs-verity was enabled with, where that was a signature. */
+  readonly signature: Uint8Array | undefined;
 }
 
 /**
@@ -58,7 +60,13 @@ export function takeVerityFile(fd: number, field: string): VerityFile {
       reason: `its fs-verity uses ${foreign}; a copy in a sealed memfd would do`,
     });
   }
-  return { digest: digestFromBytes(measured.digest), bytes: Number(again.size), file: file.moved() };
+  const signature = readVeritySignature(file.number);
+  return {
+    digest: digestFromBytes(measured.digest),
+    bytes: Number(again.size),
+    signature,
+    file: file.moved(),
+  };
 }
 
 /**

@@ -7,6 +7,9 @@ const FS_IOC_ENABLE_VERITY = 0x4080_6685;
 const FS_IOC_MEASURE_VERITY = 0xc004_6686;
 const FS_IOC_READ_VERITY_METADATA = 0xc028_6687;
 const FS_VERITY_METADATA_TYPE_DESCRIPTOR = 2;
+const FS_VERITY_METADATA_TYPE_SIGNATURE = 3;
+/** FS_VERITY_MAX_SIGNATURE_SIZE. */
+const signatureBytesMax = 16_128;
 const blockBytes = 4096;
 const digestBytesMax = 64;
 
@@ -79,4 +82,28 @@ export function enableVerity(fd: number): boolean {
   if (code === 'EEXIST') return true;
   if (code === 'ENOTTY' || code === 'EOPNOTSUPP') return false;
   throw new SyscallError('ioctl', code, 'FS_IOC_ENABLE_VERITY');
+}
+
+/**
+ * The signature with which fs-verity was enabled on the file of `fd`, or undefined where there is none, or none that can be
+ * asked for (before Linux 5.12). Nobody has checked it: the kernel does so only where its own keyring `.fs-verity` holds keys.
+ * Throws SyscallError.
+ */
+export function readVeritySignature(fd: number): Uint8Array | undefined {
+  const signature = ffi.allocate(signatureBytesMax);
+  const argument = ffi.allocate(40);
+  argument.writeBigUInt64LE(BigInt(FS_VERITY_METADATA_TYPE_SIGNATURE), 0);
+  for (let bytes = 0; ;) {
+    argument.writeBigUInt64LE(BigInt(bytes), 8);
+    argument.writeBigUInt64LE(BigInt(signatureBytesMax - bytes), 16);
+    argument.writeBigUInt64LE(ffi.addressOf(signature) + BigInt(bytes), 24);
+    const read = ffi.ioctl(fd, FS_IOC_READ_VERITY_METADATA, argument);
+    if (read < 0) {
+      const code = lastErrnoName();
+      if (code === 'ENODATA' || code === 'ENOTTY' || code === 'EOPNOTSUPP') return undefined;
+      throw new SyscallError('ioctl', code, 'FS_IOC_READ_VERITY_METADATA');
+    }
+    bytes += read;
+    if (read === 0 || bytes === signatureBytesMax) return new Uint8Array(signature.subarray(0, bytes));
+  }
 }

@@ -122,7 +122,7 @@ describe.skipIf(skip)('an image on its way to a mount', () => {
     await until('the files to have been there for some time', () => Date.now() > settled + 4000);
     const take = async (): Promise<string> => {
       using image = await takeName(room, 'app');
-      return `${image.digest} ${Buffer.from(image.signatureFile ?? []).toString()}`;
+      return `${image.digest} ${Buffer.from(image.signatureFiles[0] ?? []).toString()}`;
     };
     for (let round = 0; round < 3; round++) expect(await take()).toBe(`${room.digest} signature`);
     writeFileSync(`${path}.sig`, 'another');
@@ -166,7 +166,7 @@ describe.skipIf(skip)('an image on its way to a mount', () => {
     for (let round = 0; round < 2; round++) {
       using image = await room.images.take(request, room.peer(), room.policy);
       expect(image.location).toBe(path);
-      expect(Buffer.from(image.signatureFile ?? []).toString()).toBe('a signature');
+      expect(Buffer.from(image.signatureFiles[0] ?? []).toString()).toBe('a signature');
     }
     using named = await takeName(room, 'deep/er/app-1.0');
     expect(named.digest).toBe(room.digest);

@@ -23,6 +23,7 @@ function order(
       fd: -1,
       copy: undefined,
       admit: () => undefined,
+      signatureFiles: [],
       scan: () => {
         throw new Error('nobody is to read it');
       },
