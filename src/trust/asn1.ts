@@ -3,6 +3,9 @@ import { equalBytes } from '../base/bytes.ts';
 import type { DerNode } from './der.ts';
 import { DerInvalid, parseDer } from './der.ts';
 
+/** The library takes up to a tenth of a millisecond for each value; a certificate has one to two hundred. */
+const valuesMax = 256;
+
 /** A structure as the library reads it, and where its parts lie in the bytes. */
 export interface Asn1<Value> {
   readonly value: Value;
@@ -12,7 +15,7 @@ export interface Asn1<Value> {
 /**
  * The structure of the type that the bytes hold. They are known to be DER before the library, which reads BER and passes over what it
  * does not expect, gets to see them; and what it has read must give the same bytes again, so that nothing was passed over.
- * Throws DerInvalid.
+ * Throws DerInvalid, also for more values than are read in bearable time.
  */
 export function readAsn1<Value>(
   bytes: Uint8Array,
@@ -20,7 +23,7 @@ export function readAsn1<Value>(
   what: string,
   bytesMax: number,
 ): Asn1<Value> {
-  const root = parseDer(bytes, bytesMax);
+  const root = parseDer(bytes, bytesMax, valuesMax);
   let value: Value;
   let again: Uint8Array;
   try {

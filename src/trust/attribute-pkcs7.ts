@@ -17,8 +17,8 @@ export interface Pkcs7Claim {
 /** Signatures verified for all files of one image, those on certificates included: what a client can make us spend. */
 const triesMax = 64;
 
-/** Certificates read of all files of one image: each costs about a millisecond. */
-const certificatesMax = 16;
+/** Certificates read of all files of one image: each costs some milliseconds, and ten where it is large. */
+const certificatesMax = 8;
 
 /**
  * Finds out whose signatures hold: of certificates that the policy trusts, or that lead to such. A signer names a certificate, which

@@ -1,7 +1,7 @@
 /** Levels of tags within tags: a certificate within a signature has twelve, what other attributes hold some more. */
 const depthMax = 24;
 
-/** Tags in one structure: a signature with eight certificates has some thousand. */
+/** Tags in one structure, unless the caller says less: a signature with eight certificates has some thousand. */
 const nodesMax = 4096;
 
 /** One value of a DER structure: where it lies in its bytes. */
@@ -46,9 +46,9 @@ const set = 0x31;
  * as short as can be, nothing beyond what holds it, nothing behind the end, tags of one byte, strings in one piece, numbers,
  * truth values and times in their one form. Time and memory are bounded by the length. Throws DerInvalid.
  */
-export function parseDer(bytes: Uint8Array, bytesMax: number): DerNode {
+export function parseDer(bytes: Uint8Array, bytesMax: number, valuesMax: number = nodesMax): DerNode {
   if (bytes.length > bytesMax) throw new DerInvalid(`longer than ${bytesMax} bytes`);
-  const walk = new Walk(bytes);
+  const walk = new Walk(bytes, valuesMax);
   const root = walk.node(0, bytes.length, 1);
   if (root.end !== bytes.length) throw new DerInvalid(`${bytes.length - root.end} bytes behind the end`);
   return root;
@@ -59,17 +59,34 @@ export function derBytes(bytes: Uint8Array, node: DerNode): Uint8Array {
   return bytes.subarray(node.start, node.end);
 }
 
+/** The object identifier that a node holds, with dots (X.690, section 8.19). Throws DerInvalid for another type. */
+export function objectIdentifier(bytes: Uint8Array, node: DerNode): string {
+  if (node.tag !== 0x06) throw new DerInvalid(`no OBJECT IDENTIFIER at ${node.start}`);
+  const arcs: number[] = [];
+  let arc = 0;
+  for (const byte of bytes.subarray(node.contentStart, node.end)) {
+    arc = arc * 128 + (byte & 0x7f);
+    if (byte >= 0x80) continue;
+    const first = Math.min(Math.floor(arc / 40), 2);
+    arcs.push(...(arcs.length === 0 ? [first, arc - 40 * first] : [arc]));
+    arc = 0;
+  }
+  return arcs.join('.');
+}
+
 class Walk {
   readonly #bytes: Uint8Array;
+  readonly #valuesMax: number;
   #nodes = 0;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, valuesMax: number) {
     this.#bytes = bytes;
+    this.#valuesMax = valuesMax;
   }
 
   node(start: number, limit: number, depth: number): DerNode {
     if (depth > depthMax) throw new DerInvalid(`nested deeper than ${depthMax} levels`);
-    if (++this.#nodes > nodesMax) throw new DerInvalid(`more than ${nodesMax} values`);
+    if (++this.#nodes > this.#valuesMax) throw new DerInvalid(`more than ${this.#valuesMax} values`);
     const tag = this.#byte(start, limit);
     if ((tag & 0x1f) === 0x1f) throw new DerInvalid(`a tag of several bytes at ${start}`);
     const { contentStart, end } = this.#length(start + 1, limit);

@@ -1,15 +1,11 @@
 import { createHash } from 'node:crypto';
-import { CMSVersion, ContentInfo, SignedData } from '@peculiar/asn1-cms';
-import type { Attribute, CertificateSet, SignerInfo } from '@peculiar/asn1-cms';
-import { OctetString } from '@peculiar/asn1-schema';
 import { concatBytes, equalBytes, fromHex, toHex } from '../base/bytes.ts';
 import type { Digest } from '../base/digest.ts';
 import { digestHex } from '../base/digest.ts';
-import { childAt, readAsn1 } from './asn1.ts';
 import type { DerNode } from './der.ts';
-import { derBytes, DerInvalid } from './der.ts';
+import { derBytes, DerInvalid, objectIdentifier, parseDer } from './der.ts';
 import type { HashName, PublicKey } from './public-key.ts';
-import type { SignatureAlgorithm } from './signature-algorithm.ts';
+import type { AlgorithmIdentifier, SignatureAlgorithm } from './signature-algorithm.ts';
 import {
   AlgorithmInvalid,
   parseHashAlgorithm,
@@ -91,81 +87,152 @@ export function verifyPkcs7Signer(signer: Pkcs7Signer, digest: Digest, key: Publ
   return verifyBy(key, algorithm, hash, attributes.signed, signature);
 }
 
+/** The parts of a SEQUENCE or SET in their order, each taken once. */
+class Parts {
+  readonly #node: DerNode;
+  #at = 0;
+
+  constructor(node: DerNode, tag: number, what: string) {
+    if (node.tag !== tag) throw new DerInvalid(`not ${what}`);
+    this.#node = node;
+  }
+
+  /** The next part if it has the tag. */
+  optional(tag: number): DerNode | undefined {
+    const part = this.#node.children[this.#at];
+    if (part?.tag !== tag) return undefined;
+    this.#at++;
+    return part;
+  }
+
+  take(tag: number, what: string): DerNode {
+    const part = this.optional(tag);
+    if (part === undefined) throw new DerInvalid(`no ${what} where it has to be`);
+    return part;
+  }
+
+  /** Called last: nothing may follow. */
+  end(what: string): void {
+    if (this.#at !== this.#node.children.length) throw new DerInvalid(`more than ${what} holds`);
+  }
+}
+
+const tags = {
+  integer: 0x02,
+  octets: 0x04,
+  oid: 0x06,
+  null: 0x05,
+  sequence: 0x30,
+  set: 0x31,
+  /** [0] primitive, and [0] and [1] constructed. */
+  keyId: 0x80,
+  first: 0xa0,
+  second: 0xa1,
+} as const;
+
+// The library for ASN.1 reads certificates, and not this: it would take a second for a file that somebody filled with small values.
+
 function parse(file: Uint8Array): Pkcs7Signature {
-  const outer = readAsn1(file, ContentInfo, 'a CMS structure (PKCS#7)', pkcs7BytesMax);
-  if (outer.value.contentType !== signedDataType)
-    throw new Pkcs7Invalid(`of content type ${outer.value.contentType.slice(0, 64)}, not SignedData`);
-  const bytes = derBytes(file, childAt(childAt(outer.root, 1), 0));
-  const { value, root } = readAsn1(bytes, SignedData, 'SignedData', pkcs7BytesMax);
-  const { eContent, eContentType } = value.encapContentInfo;
-  if (eContent !== undefined) throw new Pkcs7Invalid('it holds its content, and is to be detached');
-  if (eContentType !== dataType)
-    throw new Pkcs7Invalid(`over content of type ${eContentType.slice(0, 64)}, not data`);
-  if (value.crls !== undefined) throw new Pkcs7Invalid('it holds revocation lists, which are not taken');
-  const infos = [...value.signerInfos];
+  const info = new Parts(parseDer(file, pkcs7BytesMax), tags.sequence, 'a CMS structure (PKCS#7)');
+  const type = objectIdentifier(file, info.take(tags.oid, 'contentType'));
+  if (type !== signedDataType) throw new Pkcs7Invalid(`of content type ${type}, not SignedData`);
+  const [data, ...others] = info.take(tags.first, 'content').children;
+  info.end('a CMS structure (PKCS#7)');
+  if (data === undefined || others.length > 0) throw new DerInvalid('not one SignedData');
+  return parseSignedData(file, new Parts(data, tags.sequence, 'SignedData'));
+}
+
+function parseSignedData(file: Uint8Array, data: Parts): Pkcs7Signature {
+  const version = integer(file, data.take(tags.integer, 'version'));
+  const hashes = new Set(
+    data.take(tags.set, 'digestAlgorithms').children.map((node) => parseHashAlgorithm(algorithm(file, node))),
+  );
+  const encapsulated = new Parts(
+    data.take(tags.sequence, 'encapContentInfo'),
+    tags.sequence,
+    'EncapsulatedContentInfo',
+  );
+  const contentType = objectIdentifier(file, encapsulated.take(tags.oid, 'eContentType'));
+  if (encapsulated.optional(tags.first) !== undefined)
+    throw new Pkcs7Invalid('it holds its content, and is to be detached');
+  encapsulated.end('EncapsulatedContentInfo');
+  if (contentType !== dataType) throw new Pkcs7Invalid(`over content of type ${contentType}, not data`);
+  const certificates = data.optional(tags.first)?.children ?? [];
+  if (data.optional(tags.second) !== undefined)
+    throw new Pkcs7Invalid('it holds revocation lists, which are not taken');
+  const infos = data.take(tags.set, 'signerInfos').children;
+  data.end('SignedData');
   if (infos.length === 0) throw new Pkcs7Invalid('nobody has signed');
   if (infos.length > pkcs7SignersMax) throw new Pkcs7Invalid(`more than ${pkcs7SignersMax} signers`);
-  const byKeyId = infos.some(({ sid }) => sid.subjectKeyIdentifier !== undefined);
+  const signers = infos.map((node) => parseSigner(file, hashes, node));
   // RFC 5652, section 5.1, for detached data and certificates of X.509 alone.
-  if (value.version !== (byKeyId ? CMSVersion.v3 : CMSVersion.v1))
-    throw new Pkcs7Invalid(`version ${value.version}, which does not fit what it holds`);
-  const hashes = new Set([...value.digestAlgorithms].map(parseHashAlgorithm));
-  const nodes = childAt(root, -1).children;
-  return {
-    certificates: parseCertificates(value.certificates, bytes, root),
-    signers: infos.map((info, index) =>
-      parseSigner(info, hashes, bytes, childAt({ ...root, children: nodes }, index)),
-    ),
-  };
+  if (version !== (signers.some(({ claims }) => 'subjectKeyId' in claims) ? 3 : 1))
+    throw new Pkcs7Invalid(`version ${version}, which does not fit what it holds`);
+  return { certificates: parseCertificates(file, certificates), signers };
 }
 
 /** The certificates' bytes; other kinds than those of X.509 are not taken. */
-function parseCertificates(
-  set: CertificateSet | undefined,
-  bytes: Uint8Array,
-  root: DerNode,
-): readonly Uint8Array[] {
-  if (set === undefined) return [];
-  const { children } = childAt(root, 3);
-  if (children.length > pkcs7CertificatesMax)
-    throw new Pkcs7Invalid(`${children.length} certificates, where ${pkcs7CertificatesMax} are taken`);
-  if ([...set].some(({ certificate }) => certificate === undefined))
+function parseCertificates(file: Uint8Array, nodes: readonly DerNode[]): readonly Uint8Array[] {
+  if (nodes.length > pkcs7CertificatesMax)
+    throw new Pkcs7Invalid(`${nodes.length} certificates, where ${pkcs7CertificatesMax} are taken`);
+  if (nodes.some(({ tag }) => tag !== tags.sequence))
     throw new Pkcs7Invalid('a certificate of another kind than X.509');
-  return children.map((child) => derBytes(bytes, child));
+  return nodes.map((node) => derBytes(file, node));
 }
 
-function parseSigner(
-  info: SignerInfo,
-  hashes: ReadonlySet<HashName>,
-  bytes: Uint8Array,
-  node: DerNode,
-): Pkcs7Signer {
-  if (info.unsignedAttrs !== undefined)
+function parseSigner(file: Uint8Array, hashes: ReadonlySet<HashName>, node: DerNode): Pkcs7Signer {
+  const info = new Parts(node, tags.sequence, 'SignerInfo');
+  const version = integer(file, info.take(tags.integer, 'version'));
+  const keyId = info.optional(tags.keyId);
+  const named = keyId ?? info.take(tags.sequence, 'sid');
+  const hash = parseHashAlgorithm(algorithm(file, info.take(tags.sequence, 'digestAlgorithm')));
+  const attributes = info.optional(tags.first);
+  const scheme = parseSignatureAlgorithm(algorithm(file, info.take(tags.sequence, 'signatureAlgorithm')));
+  const signature = contentOf(file, info.take(tags.octets, 'signature'));
+  if (info.optional(tags.second) !== undefined)
     throw new Pkcs7Invalid('it has unsigned attributes, which nobody vouches for');
-  const hash = parseHashAlgorithm(info.digestAlgorithm);
+  info.end('SignerInfo');
   if (!hashes.has(hash))
     throw new Pkcs7Invalid(`digestAlgorithms does not list ${hash}, which a signer uses`);
-  const algorithm = parseSignatureAlgorithm(info.signatureAlgorithm);
-  if (algorithm.hash !== undefined && algorithm.hash !== hash)
-    throw new Pkcs7Invalid(`a signature with ${algorithm.hash} over what was hashed by ${hash}`);
-  const { issuerAndSerialNumber, subjectKeyIdentifier } = info.sid;
-  if (info.version !== (subjectKeyIdentifier === undefined ? CMSVersion.v1 : CMSVersion.v3))
-    throw new Pkcs7Invalid(`a signer of version ${info.version}, which does not fit how it is named`);
-  const named = childAt(node, 1);
-  const claims =
-    subjectKeyIdentifier === undefined
-      ? {
-          issuer: derBytes(bytes, childAt(named, 0)),
-          serial: toHex(new Uint8Array(issuerAndSerialNumber?.serialNumber ?? new ArrayBuffer(0))),
-        }
-      : { subjectKeyId: toHex(new Uint8Array(subjectKeyIdentifier.buffer)) };
+  if (scheme.hash !== undefined && scheme.hash !== hash)
+    throw new Pkcs7Invalid(`a signature with ${scheme.hash} over what was hashed by ${hash}`);
+  if (version !== (keyId === undefined ? 1 : 3))
+    throw new Pkcs7Invalid(`a signer of version ${version}, which does not fit how it is named`);
   return {
-    claims,
+    claims:
+      keyId === undefined ? issuerAndSerial(file, named) : { subjectKeyId: toHex(contentOf(file, keyId)) },
     hash,
-    algorithm,
-    attributes: info.signedAttrs && parseAttributes(info.signedAttrs, derBytes(bytes, childAt(node, 3))),
-    signature: new Uint8Array(info.signature.buffer),
+    algorithm: scheme,
+    attributes: attributes && parseAttributes(file, attributes),
+    signature,
   };
+}
+
+function issuerAndSerial(file: Uint8Array, node: DerNode): Pkcs7Signer['claims'] {
+  const named = new Parts(node, tags.sequence, 'IssuerAndSerialNumber');
+  const issuer = derBytes(file, named.take(tags.sequence, 'issuer'));
+  const serial = toHex(contentOf(file, named.take(tags.integer, 'serialNumber')));
+  named.end('IssuerAndSerialNumber');
+  return { issuer, serial };
+}
+
+function contentOf(file: Uint8Array, { contentStart, end }: DerNode): Uint8Array {
+  return file.subarray(contentStart, end);
+}
+
+/** A small number; a large one is none that is known. */
+function integer(file: Uint8Array, node: DerNode): number {
+  const [value = 0, ...others] = contentOf(file, node).subarray(0, 2);
+  return others.length > 0 ? 256 : value;
+}
+
+function algorithm(file: Uint8Array, node: DerNode): AlgorithmIdentifier {
+  const parts = new Parts(node, tags.sequence, 'AlgorithmIdentifier');
+  const oid = objectIdentifier(file, parts.take(tags.oid, 'algorithm'));
+  const parameters = parts.optional(tags.null);
+  if (parameters !== undefined) parts.end('AlgorithmIdentifier');
+  if (parameters !== undefined) return { algorithm: oid, parameters: null };
+  return node.children.length === 1 ? { algorithm: oid } : { algorithm: oid, parameters: node };
 }
 
 /**
@@ -173,30 +240,27 @@ function parseSigner(
  * is signed has the tag of a SET in place of the one of its place (RFC 5652, section 5.4). It begins with another byte than
  * fsverity_formatted_digest, so that the one never passes for the other.
  */
-function parseAttributes(
-  attributes: readonly Attribute[],
-  bytes: Uint8Array,
-): NonNullable<Pkcs7Signer['attributes']> {
-  const values = new Map<string, ArrayBuffer>();
-  for (const { attrType, attrValues } of attributes) {
-    const [value, ...others] = attrValues;
-    if (value === undefined || others.length > 0 || values.has(attrType))
-      throw new Pkcs7Invalid(`the signed attribute ${attrType} is there more or less than once`);
-    values.set(attrType, value);
-    if (![contentTypeAttribute, messageDigestAttribute, ...idleAttributes].includes(attrType))
-      throw new Pkcs7Invalid(`the signed attribute ${attrType}, which is not understood`);
+function parseAttributes(file: Uint8Array, node: DerNode): NonNullable<Pkcs7Signer['attributes']> {
+  const values = new Map<string, DerNode>();
+  for (const each of node.children) {
+    const attribute = new Parts(each, tags.sequence, 'Attribute');
+    const type = objectIdentifier(file, attribute.take(tags.oid, 'attrType'));
+    const [value, ...others] = attribute.take(tags.set, 'attrValues').children;
+    attribute.end('Attribute');
+    if (value === undefined || others.length > 0 || values.has(type))
+      throw new Pkcs7Invalid(`the signed attribute ${type} is there more or less than once`);
+    values.set(type, value);
+    if (![contentTypeAttribute, messageDigestAttribute, ...idleAttributes].includes(type))
+      throw new Pkcs7Invalid(`the signed attribute ${type}, which is not understood`);
   }
   const contentType = values.get(contentTypeAttribute);
   const messageDigest = values.get(messageDigestAttribute);
   if (contentType === undefined || messageDigest === undefined)
     throw new Pkcs7Invalid('signed attributes without contentType or messageDigest');
-  if (!equalBytes(new Uint8Array(contentType), dataOid))
+  if (objectIdentifier(file, contentType) !== dataType)
     throw new Pkcs7Invalid('signed attributes for content of another type than data');
-  const { value } = readAsn1(new Uint8Array(messageDigest), OctetString, 'a messageDigest', pkcs7BytesMax);
-  const signed = Uint8Array.from(bytes);
-  signed[0] = 0x31;
-  return { signed, messageDigest: new Uint8Array(value.buffer) };
+  if (messageDigest.tag !== tags.octets) throw new DerInvalid('not a messageDigest');
+  const signed = Uint8Array.from(derBytes(file, node));
+  signed[0] = tags.set;
+  return { signed, messageDigest: contentOf(file, messageDigest) };
 }
-
-/** DER of the object identifier of data, 1.2.840.113549.1.7.1. */
-const dataOid = new Uint8Array([0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01]);

@@ -1,5 +1,10 @@
-import type { AlgorithmIdentifier } from '@peculiar/asn1-x509';
 import type { HashName, KeyAlgorithm, PublicKey } from './public-key.ts';
+
+/** AlgorithmIdentifier of X.509: an object identifier, and parameters: none, NULL, or others. */
+export interface AlgorithmIdentifier {
+  readonly algorithm: string;
+  readonly parameters?: unknown;
+}
 
 /** How a certificate or a CMS structure is signed. */
 export interface SignatureAlgorithm {

@@ -103,6 +103,22 @@ describe('what is refused by name', () => {
     expect(() => parseCertificate(made(parts))).toThrow(message);
   });
 
+  test('thousands of small values, before they cost anything', () => {
+    const value = new Uint8Array(
+      Buffer.concat([Buffer.from('30820200', 'hex'), Buffer.alloc(512, '0500', 'hex')]),
+    );
+    const stuffed = made({ subject: 'x' });
+    const nested = new Uint8Array([
+      0x30,
+      0x82,
+      (stuffed.length + 516) >> 8,
+      (stuffed.length + 516) & 0xff,
+      ...stuffed,
+      ...value,
+    ]);
+    expect(() => parseCertificate(nested)).toThrow('more than 256 values');
+  });
+
   test('two algorithms for one signature', () => {
     const der = made({});
     // The last ecdsa-with-SHA256 (1.2.840.10045.4.3.2) is the outer one; SHA-384 it becomes.
