@@ -7,7 +7,7 @@ import { parseCertificate } from '../../src/trust/certificate.ts';
 import type { CertificatePath } from '../../src/trust/certificate-path.ts';
 import { makeCertificate, newKey, pemOf } from '../support/certificates.ts';
 import { policyOf, user } from '../unit/policy/policy-of.ts';
-import { Random } from './trust-random.ts';
+import { Random } from '../support/random.ts';
 
 const digest = digestFromBytes(new Uint8Array(32).fill(7));
 const dates = { notBefore: new Date('2026-01-01T00:00:00Z'), notAfter: new Date('2027-01-01T00:00:00Z') };
