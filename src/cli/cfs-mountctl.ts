@@ -1,26 +1,5 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
-import { addAddObjectsCommand } from './commands/add-objects.ts';
-import { addDropCommand } from './commands/drop.ts';
-import { addKeptCommand } from './commands/kept.ts';
-import { addKeygenCommand } from './commands/keygen.ts';
-import { addMountCommand } from './commands/mount.ts';
-import { addPolicyCommand } from './commands/policy.ts';
-import { addReloadCommand } from './commands/reload.ts';
-import { addSignCommand } from './commands/sign.ts';
-import { addStatusCommand } from './commands/status.ts';
-import { addUmountCommand } from './commands/umount.ts';
-import { addVerifyCommand } from './commands/verify.ts';
-import { addVersionsCommand } from './commands/versions.ts';
-import { addBuildCommand } from './image-commands/build.ts';
-import { addDigestCommand } from './image-commands/digest.ts';
-import { addDumpCommand } from './image-commands/dump.ts';
-import { addInspectCommand } from './image-commands/inspect.ts';
-import { addInstallCommand } from './image-commands/install.ts';
-import { addLsCommand } from './image-commands/ls.ts';
-import { addMissingCommand } from './image-commands/missing.ts';
-import { addObjectsCommand } from './image-commands/objects.ts';
-import { addStoreCommand } from './image-commands/store.ts';
 import { CommandError } from './command-error.ts';
 import { endQuietlyWithoutReader } from './output.ts';
 import { programVersion } from './program-version.ts';
@@ -42,32 +21,39 @@ const program = new Command('cfs-mountctl')
     writeErr: () => undefined,
   });
 
-// In the order in which the help lists them: along the way of an image.
-for (const add of [
-  addKeygenCommand,
-  addBuildCommand,
-  addDigestCommand,
-  addSignCommand,
-  addVerifyCommand,
-  addInspectCommand,
-  addLsCommand,
-  addDumpCommand,
-  addObjectsCommand,
-  addMissingCommand,
-  addStoreCommand,
-  addInstallCommand,
-  addAddObjectsCommand,
-  addPolicyCommand,
-  addVersionsCommand,
-  addMountCommand,
-  addUmountCommand,
-  addStatusCommand,
-  addKeptCommand,
-  addDropCommand,
-  addReloadCommand,
-]) {
-  add(program);
-}
+type AddCommand = (program: Command) => void;
+
+/**
+ * What adds each command, in the order in which the help lists them: along the way of an image. Loaded when it is asked
+ * for: what all of them need takes longer to load than some of them to do their work.
+ */
+const commands: Readonly<Record<string, () => Promise<AddCommand>>> = {
+  keygen: async () => (await import('./commands/keygen.ts')).addKeygenCommand,
+  build: async () => (await import('./image-commands/build.ts')).addBuildCommand,
+  digest: async () => (await import('./image-commands/digest.ts')).addDigestCommand,
+  sign: async () => (await import('./commands/sign.ts')).addSignCommand,
+  verify: async () => (await import('./commands/verify.ts')).addVerifyCommand,
+  inspect: async () => (await import('./image-commands/inspect.ts')).addInspectCommand,
+  ls: async () => (await import('./image-commands/ls.ts')).addLsCommand,
+  dump: async () => (await import('./image-commands/dump.ts')).addDumpCommand,
+  objects: async () => (await import('./image-commands/objects.ts')).addObjectsCommand,
+  missing: async () => (await import('./image-commands/missing.ts')).addMissingCommand,
+  store: async () => (await import('./image-commands/store.ts')).addStoreCommand,
+  install: async () => (await import('./image-commands/install.ts')).addInstallCommand,
+  'add-objects': async () => (await import('./commands/add-objects.ts')).addAddObjectsCommand,
+  policy: async () => (await import('./commands/policy.ts')).addPolicyCommand,
+  versions: async () => (await import('./commands/versions.ts')).addVersionsCommand,
+  mount: async () => (await import('./commands/mount.ts')).addMountCommand,
+  umount: async () => (await import('./commands/umount.ts')).addUmountCommand,
+  status: async () => (await import('./commands/status.ts')).addStatusCommand,
+  kept: async () => (await import('./commands/kept.ts')).addKeptCommand,
+  drop: async () => (await import('./commands/drop.ts')).addDropCommand,
+  reload: async () => (await import('./commands/reload.ts')).addReloadCommand,
+};
+
+const asked = process.argv[2] ?? '';
+const needed = Object.hasOwn(commands, asked) ? [commands[asked]] : Object.values(commands);
+for (const load of needed) (await load?.())?.(program);
 
 await runProgram('cfs-mountctl', async () => {
   try {
