@@ -1,6 +1,5 @@
 /**
- * The escapes of composefs-dump(5), between binary strings. What may stand in a field depends on the field: `=` is
- * escaped in extended attributes only, and a field that is just `-` would say that there is nothing.
+ * The escapes of composefs-dump(5), between binary strings.
  */
 
 const named: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
@@ -12,17 +11,6 @@ function escapeByte(byte: string): string {
 /** A path: everything but printable ASCII without space is escaped. */
 export function escapeText(text: string): string {
   return text.replace(/[^!-~]|\\/g, escapeByte);
-}
-
-/** A name or value of an extended attribute. */
-export function escapeXattr(text: string): string {
-  return text.replace(/[^!-~]|[\\=]/g, escapeByte);
-}
-
-/** A field that may be absent. */
-export function escapeOptional(text: string | undefined): string {
-  if (text === undefined) return '-';
-  return text === '-' ? '\\x2d' : escapeText(text);
 }
 
 const escape = /\\(?:([\\nrt])|x([0-9a-fA-F]{2}))/g;

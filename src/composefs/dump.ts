@@ -1,12 +1,8 @@
-import { digestHex } from '../base/digest.ts';
 import { parseDumpLine } from './dump-line.ts';
-import { escapeOptional, escapeText, escapeXattr } from './dump-text.ts';
+import { escapeText } from './dump-text.ts';
 import { DumpError } from './errors.ts';
-import { directoryBytes } from './layout.ts';
-import { typeBits } from './modes.ts';
-import { storeFolderNames } from './overlay.ts';
 import { nameFault } from './tree-check.ts';
-import type { Directory, Entry, Inode, NonDirectory, Tree } from './tree.ts';
+import type { Inode, NonDirectory, Tree } from './tree.ts';
 
 /** A hard link whose target may come on a later line. */
 interface PendingLink {
@@ -92,84 +88,4 @@ export function parseDump(dump: Uint8Array): Tree {
       parent.entries.set(name, { type: 'link', target: linkTarget(parse, link) });
   }
   return { root };
-}
-
-function inodeBytes(inode: Inode, isRoot: boolean): number {
-  switch (inode.type) {
-    case 'directory': {
-      const names = new Set(inode.entries.keys());
-      if (isRoot) for (const name of storeFolderNames) names.add(name);
-      return directoryBytes(names);
-    }
-    case 'file':
-      return inode.size;
-    case 'symlink':
-      return inode.target.length;
-    case 'character':
-    case 'block':
-    case 'fifo':
-    case 'socket':
-      return 0;
-  }
-}
-
-function linkCount(inode: Inode): number {
-  if (inode.type !== 'directory') return inode.nlink;
-  let count = 2;
-  for (const entry of inode.entries.values()) if (entry.type === 'directory') count++;
-  return count;
-}
-
-/** PAYLOAD, CONTENT and DIGEST. */
-function dataFields(inode: Inode): [string, string, string] {
-  if (inode.type === 'symlink') return [escapeOptional(inode.target), '-', '-'];
-  if (inode.type !== 'file') return ['-', '-', '-'];
-  const { content } = inode;
-  if (content.kind === 'inline') {
-    return ['-', escapeOptional(content.bytes.length > 0 ? bytesToText(content.bytes) : undefined), '-'];
-  }
-  return [escapeOptional(content.path), '-', content.digest === undefined ? '-' : digestHex(content.digest)];
-}
-
-function formatLine(path: string, inode: Inode, linkTo: string | undefined): string {
-  const [payload, content, digest] = dataFields(inode);
-  const fields = [
-    escapeText(path === '' ? '/' : path),
-    inodeBytes(inode, path === ''),
-    `${linkTo === undefined ? '' : '@'}${(typeBits[inode.type] | inode.mode).toString(8)}`,
-    linkCount(inode),
-    inode.uid,
-    inode.gid,
-    inode.type === 'character' || inode.type === 'block' ? inode.rdev : 0,
-    `${inode.mtime.seconds.toString()}.${inode.mtime.nanoseconds}`,
-    linkTo === undefined ? payload : escapeOptional(linkTo),
-    content,
-    digest,
-  ];
-  const xattrs = inode.xattrs.map(
-    ({ name, value }) => `${escapeXattr(name)}=${escapeXattr(bytesToText(value))}`,
-  );
-  return `${[...fields, ...xattrs].join(' ')}\n`;
-}
-
-function sortedEntries(directory: Directory): [string, Entry][] {
-  return [...directory.entries].sort(([a], [b]) => (a < b ? -1 : 1));
-}
-
-/** The dump of `tree`, as `composefs-info dump` prints it: depth first, names sorted by bytes. */
-export function formatDump(tree: Tree): Uint8Array {
-  const lines: string[] = [];
-  const firstPath = new Map<Inode, string>();
-  const stack: [string, Entry][] = [['', tree.root]];
-  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
-    const [path, entry] = next;
-    const inode = entry.type === 'link' ? entry.target : entry;
-    lines.push(formatLine(path, inode, firstPath.get(inode)));
-    if (inode.type !== 'directory') {
-      if (!firstPath.has(inode)) firstPath.set(inode, path);
-      continue;
-    }
-    for (const [name, child] of sortedEntries(inode).reverse()) stack.push([`${path}/${name}`, child]);
-  }
-  return Buffer.from(lines.join(''), 'latin1');
 }

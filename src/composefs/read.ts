@@ -1,15 +1,14 @@
 import { direntName, dotsOf, readDirents } from './directory.ts';
-import { ImageError, IncompatibleImage } from './errors.ts';
-import { readExternal } from './external.ts';
+import { ImageError } from './errors.ts';
 import * as format from './format.ts';
 import type { InodeHead } from './inode.ts';
-import { flatPieces, isFlat, readInode } from './inode.ts';
+import { readInode } from './inode.ts';
+import { hidesStoreFolder, locateContent, readTarget, readTime, redirectedPath } from './inode-data.ts';
 import type { RawXattr } from './inode-xattrs.ts';
 import { bytesAt, readXattrs, textAt } from './inode-xattrs.ts';
-import * as overlay from './overlay.ts';
+import { showXattrs } from './shown-xattrs.ts';
 import type { Image } from './superblock.ts';
 import { openImage } from './superblock.ts';
-import { inlineContentBytesMax, targetFault } from './tree-check.ts';
 import type {
   Directory,
   Entry,
@@ -18,20 +17,8 @@ import type {
   InodeAttributes,
   NonDirectory,
   RegularFile,
-  Timestamp,
   Tree,
-  Xattr,
 } from './tree.ts';
-
-/** The kernel's own limit for one attribute, taken for all of an inode together, as composefs-info does; in bytes. */
-const xattrsBytesMax = 65535;
-
-/** Attributes that the writer adds and that are no part of the tree. */
-const addedNames: ReadonlySet<string> = new Set([
-  overlay.escapedWhiteoutsName,
-  overlay.userWhiteoutName,
-  overlay.userWhiteoutsName,
-]);
 
 /** The fields that only the whole tree needs. */
 interface InodeDetail {
@@ -41,99 +28,33 @@ interface InodeDetail {
   readonly whiteout: boolean;
 }
 
-function readTime(image: Image, { compact, offset }: InodeHead): Timestamp {
-  const seconds = compact ? image.buildSeconds : image.view.getBigInt64(offset + 32, true);
-  const nanoseconds = compact ? image.buildNanoseconds : image.view.getUint32(offset + 40, true);
-  if (nanoseconds > 999_999_999)
-    throw new ImageError(offset, 'a time has a thousand million nanoseconds or more');
-  return { seconds, nanoseconds };
-}
-
-function fullName(image: Image, xattr: RawXattr): string {
-  const prefix =
-    xattr.prefix === 0 ? '' : format.xattrPrefixes.find(({ index }) => index === xattr.prefix)?.prefix;
-  if (prefix === undefined) {
-    throw new IncompatibleImage(
-      xattr.nameOffset,
-      `an extended attribute has the unknown prefix ${xattr.prefix}`,
-    );
-  }
-  return prefix + textAt(image, xattr.nameOffset, xattr.nameBytes);
-}
-
-/** The name that shows in the mounted overlayfs, or undefined for what the overlayfs keeps to itself. */
-function shownName(name: string): string | undefined {
-  if (!name.startsWith(overlay.overlayPrefix)) return name;
-  if (!name.startsWith(overlay.escapedPrefix)) return undefined;
-  return overlay.overlayPrefix + name.slice(overlay.escapedPrefix.length);
-}
-
 function readDetail(image: Image, inode: InodeHead, raw: readonly RawXattr[]): InodeDetail {
   const { view } = image;
   const { compact, offset } = inode;
-  const composefs = image.fileSystem === 'composefs';
-  const byName = new Map<string, Xattr>();
-  let whiteout = false;
-  let xattrBytes = 0;
-  for (const xattr of raw) {
-    const name = fullName(image, xattr);
-    const isMark =
-      name === overlay.escapedWhiteoutName && (inode.mode & format.modeTypeMask) === format.modeFile;
-    if (composefs && isMark) whiteout = true;
-    const shown = composefs ? (isMark || addedNames.has(name) ? undefined : shownName(name)) : name;
-    if (shown === undefined) continue;
-    if (byName.has(shown)) throw new ImageError(xattr.nameOffset, 'an inode has the same attribute twice');
-    byName.set(shown, { name: shown, value: bytesAt(image, xattr.valueOffset, xattr.valueBytes) });
-    xattrBytes += shown.length + xattr.valueBytes;
-  }
-  if (xattrBytes > xattrsBytesMax)
-    throw new ImageError(offset, `inode ${inode.nid} has too many extended attributes`);
+  const { shown, whiteout } = showXattrs(image, inode, raw);
   return {
     attributes: {
       mode: inode.mode & 0o7777,
       uid: compact ? view.getUint16(offset + 24, true) : view.getUint32(offset + 24, true),
       gid: compact ? view.getUint16(offset + 26, true) : view.getUint32(offset + 28, true),
       mtime: readTime(image, inode),
-      xattrs: [...byName.values()],
+      xattrs: shown.map(({ name, valueOffset, valueBytes }) => ({
+        name,
+        value: bytesAt(image, valueOffset, valueBytes),
+      })),
     },
     nlink: compact ? view.getUint16(offset + 6, true) : view.getUint32(offset + 44, true),
     whiteout,
   };
 }
 
-/** The bytes of an inode with a flat layout; copied only where they lie in two places. */
-function flatBytes(image: Image, inode: InodeHead): Uint8Array {
-  const pieces = flatPieces(image, inode).map(({ offset, bytes }) => bytesAt(image, offset, bytes));
-  return pieces.length === 1 ? (pieces[0] ?? Buffer.alloc(0)) : Buffer.concat(pieces);
-}
-
-function readTarget(image: Image, inode: InodeHead): string {
-  if (!isFlat(inode)) throw new IncompatibleImage(inode.offset, `symbolic link ${inode.nid} is compressed`);
-  const target = flatBytes(image, inode).subarray(0, format.targetBytesMax + 1);
-  const text = Buffer.from(target).toString('latin1');
-  const fault = targetFault(text);
-  if (fault !== undefined) throw new ImageError(inode.offset, fault);
-  return text;
-}
-
 function readContent(image: Image, inode: InodeHead, raw: readonly RawXattr[]): FileContent {
-  if (inode.size === 0) return { kind: 'inline', bytes: new Uint8Array(0) };
-  const composefs = image.fileSystem === 'composefs';
-  const external = composefs ? readExternal(image, inode, raw) : undefined;
-  if (isFlat(inode) && external === undefined) {
-    if (composefs && inode.size > inlineContentBytesMax) {
-      throw new ImageError(inode.offset, `inode ${inode.nid} has more content than composefs allows`);
-    }
-    return { kind: 'inline', bytes: flatBytes(image, inode) };
-  }
-  if (!composefs)
-    throw new IncompatibleImage(inode.offset, `the data of inode ${inode.nid} is compressed or in chunks`);
-  if (inode.size > Number.MAX_SAFE_INTEGER + 1)
-    throw new ImageError(inode.offset, `inode ${inode.nid} is too big`);
-  const { redirect, digest } = external ?? {};
+  const located = locateContent(image, inode, raw);
+  if (located.inline !== undefined) return { kind: 'inline', bytes: located.inline };
+  const { redirect, digest } = located;
   if (redirect === undefined) return { kind: 'external', path: undefined, digest };
-  const path = textAt(image, redirect.valueOffset, redirect.valueBytes);
-  return { kind: 'external', path: path.startsWith('/') ? path.slice(1) : path, digest };
+  const [start, end] = redirectedPath(image, redirect);
+  return { kind: 'external', path: textAt(image, start, end - start), digest };
 }
 
 function readFile(
@@ -187,11 +108,6 @@ function markLinks(root: Directory): void {
   }
 }
 
-/** Whiteouts that are not escaped belong to the overlayfs: they hide the store's folders. */
-function isOverlaysOwn({ fileSystem }: Image, { mode, union }: InodeHead): boolean {
-  return fileSystem === 'composefs' && (mode & format.modeTypeMask) === format.modeCharacter && union === 0;
-}
-
 /** What was read so far. */
 interface Walk {
   readonly image: Image;
@@ -211,7 +127,7 @@ function spend(walk: Walk, bytes: number, { nid, offset }: InodeHead): void {
 function readNew(walk: Walk, nid: number): Inode | undefined {
   const head = readInode(walk.image, nid);
   spend(walk, head.xattrBytes, head);
-  const inode = isOverlaysOwn(walk.image, head) ? undefined : makeInode(walk.image, head);
+  const inode = hidesStoreFolder(walk.image, head) ? undefined : makeInode(walk.image, head);
   walk.inodes.set(nid, inode);
   if (inode?.type === 'directory') walk.pending.push({ head, directory: inode });
   return inode;

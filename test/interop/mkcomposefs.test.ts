@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { formatDump } from '../../src/composefs/dump.ts';
+import { formatDump } from '../support/format-dump.ts';
 import { readTree } from '../../src/composefs/read.ts';
 import type { WriteOptions } from '../../src/composefs/write.ts';
 import type { BuildOptions, BuiltImage } from '../../src/store/build.ts';

@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { formatDump } from '../../src/composefs/dump.ts';
-import { readTree } from '../../src/composefs/read.ts';
+import { formatDump } from '../support/format-dump.ts';
+import { dumpImage } from '../../src/composefs/dump-image.ts';
 import type { FormatVersion } from '../../src/composefs/write.ts';
 import { buildImage } from '../../src/store/build.ts';
 import { measureContent } from '../../src/store/content.ts';
@@ -64,7 +64,7 @@ async function faults(path: string, hardLinks: boolean, formatVersion: FormatVer
     store: ObjectStore.create(join(folder, 'store')),
     ...bounds,
   });
-  const ourDump = formatDump(readTree(ours.image));
+  const ourDump = dumpImage(ours.image);
   writeFileSync(image, ours.image);
   writeFileSync(dump, ourDump);
   // mkcomposefs takes hard links in a directory for files of their own; from a dump it makes links of them.

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 
-import { formatDump } from '../../composefs/dump.ts';
+import { dumpImage } from '../../composefs/dump-image.ts';
 import { readTree } from '../../composefs/read.ts';
 import { printJson } from '../output.ts';
 import { describeInode } from './describe-inode.ts';
@@ -20,7 +20,9 @@ export function addDumpCommand(program: Command): void {
 }
 
 async function runDump(path: string, options: { readonly json?: true }): Promise<void> {
-  const tree = await explained(path, () => readTree(readImage(path)));
-  if (options.json === true) printJson([...walkTree(tree)].map(describeInode));
-  else process.stdout.write(await explained(path, () => formatDump(tree)));
+  const image = await explained(path, () => readImage(path));
+  if (options.json === true) {
+    const tree = await explained(path, () => readTree(image));
+    printJson([...walkTree(tree)].map(describeInode));
+  } else process.stdout.write(await explained(path, () => dumpImage(image)));
 }

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { formatDump, parseDump } from '../../../src/composefs/dump.ts';
-import { escapeOptional, escapeText, escapeXattr, unescapeText } from '../../../src/composefs/dump-text.ts';
+import { parseDump } from '../../../src/composefs/dump.ts';
+import { formatDump } from '../../support/format-dump.ts';
+import { dumpImage } from '../../../src/composefs/dump-image.ts';
+import { escapeText, unescapeText } from '../../../src/composefs/dump-text.ts';
 import { DumpError } from '../../../src/composefs/errors.ts';
-import { treeOf } from '../../support/trees.ts';
+import { imageOf, treeOf } from '../../support/trees.ts';
 
 const root = '/ 4096 40755 2 0 0 0 0.0 - - -';
 
@@ -14,11 +16,25 @@ describe('escapes', () => {
   test('of a path', () => {
     expect(escapeText('a b\\c\nd\re\tf\x00g\xffh=-')).toBe('a\\x20b\\\\c\\nd\\re\\tf\\x00g\\xffh=-');
   });
-  test('of an attribute', () => {
-    expect(escapeXattr('a=b')).toBe('a\\x3db');
+  test('of an image’s fields: "=" in attributes, and a field that is just "-"', () => {
+    const lines = [
+      '/a=b 1 100644 1 0 0 0 0.0 - \\x2d - user.a\\x3db=c\\x3dd',
+      '/l 2 120777 1 0 0 0 0.0 -- - -',
+    ];
+    const [, ...dumped] = Buffer.from(dumpImage(imageOf(...lines)))
+      .toString()
+      .trimEnd()
+      .split('\n');
+    expect(dumped).toEqual(lines);
   });
-  test('of an optional field', () => {
-    expect(['-', '--', '', undefined].map(escapeOptional)).toEqual(['\\x2d', '--', '', '-']);
+  test('of a dump that nests its paths too deep: there is a limit of its size', () => {
+    const deep = Array.from(
+      { length: 100 },
+      (_, depth) => `${'/d'.repeat(depth + 1)} 0 40755 2 0 0 0 0.0 - - -`,
+    );
+    const image = imageOf(...deep);
+    expect(dumpImage(image).length).toBeGreaterThan(10_000);
+    expect(() => dumpImage(image, 10_000)).toThrow('the dump would have more than 10000 bytes');
   });
   test('are undone', () => {
     const every = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)).join('');

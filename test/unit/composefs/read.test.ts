@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { formatDump } from '../../../src/composefs/dump.ts';
+import { formatDump } from '../../support/format-dump.ts';
 import { readTree } from '../../../src/composefs/read.ts';
 import { writeImage } from '../../../src/composefs/write.ts';
 import { imageOf, objectOf, treeOf } from '../../support/trees.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { formatDump } from '../../../src/composefs/dump.ts';
+import { formatDump } from '../../support/format-dump.ts';
 import { TreeError } from '../../../src/composefs/errors.ts';
 import { readTree } from '../../../src/composefs/read.ts';
 import type { Directory, Entry, InodeAttributes, RegularFile, Tree } from '../../../src/composefs/tree.ts';
