@@ -12,7 +12,7 @@ export interface Place {
   /** Data in blocks of its own, before the tail. */
   readonly blocks: number;
   /** The first of these blocks; 0 without any. */
-  readonly firstBlock: number;
+  firstBlock: number;
   /** The data's size as the inode gives it. */
   readonly size: number;
 }
@@ -144,7 +144,7 @@ export function layOutImage(
 ): Layout {
   let offset = format.superblockOffset + format.superblockBytes;
   let dataBlocks = 0;
-  const unplaced = nodes.map((node, index) => {
+  const places = nodes.map((node, index): Place => {
     const data = dataSize(node);
     const size = inodeSize(node, data);
     const compact = fitsCompact(node, size, earliest);
@@ -153,16 +153,14 @@ export function layOutImage(
     offset = format.roundUp(offset, format.slotBytes);
     const isLink = (node.mode & format.modeTypeMask) === format.modeSymlink;
     offset += isLink ? padForTarget(offset, headBytes, data) : padForTail(offset, headBytes, data);
-    const place = { offset, compact, xattrBytes, ...data, size, dataBlock: dataBlocks };
+    // Counted from the first block of data, whose place is only known once all inodes have theirs.
+    const place = { offset, compact, xattrBytes, ...data, size, firstBlock: dataBlocks };
     offset += headBytes + data.tailBytes;
     dataBlocks += data.blocks;
     return place;
   });
   const sharedOffset = format.roundUp(offset, format.slotBytes);
   const firstDataBlock = Math.ceil((sharedOffset + xattrs.sharedBytes) / format.blockBytes);
-  const places = unplaced.map(({ dataBlock, ...place }) => ({
-    ...place,
-    firstBlock: place.blocks > 0 ? firstDataBlock + dataBlock : 0,
-  }));
+  for (const place of places) place.firstBlock = place.blocks > 0 ? firstDataBlock + place.firstBlock : 0;
   return { places, sharedOffset, imageBytes: (firstDataBlock + dataBlocks) * format.blockBytes };
 }

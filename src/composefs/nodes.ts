@@ -1,4 +1,4 @@
-import { digestBytes } from '../base/digest.ts';
+import { digestHex } from '../base/digest.ts';
 import { TreeError } from './errors.ts';
 import * as format from './format.ts';
 import { typeBits } from './modes.ts';
@@ -14,6 +14,12 @@ export interface NodeEntry {
   readonly link: boolean;
 }
 
+/** An extended attribute as the image holds it; both are binary strings, which take far less memory than buffers. */
+export interface NodeXattr {
+  readonly name: string;
+  readonly value: string;
+}
+
 /** An inode as the image holds it: overlayfs's attributes added, the tree's own escaped. */
 export interface ImageNode {
   /** st_mode, type and permissions. */
@@ -27,41 +33,49 @@ export interface ImageNode {
   readonly size: number;
   /** What follows the inode: a file's inline bytes or a link's target. */
   readonly bytes: Uint8Array | undefined;
-  readonly xattrs: Map<string, Uint8Array>;
+  readonly xattrs: NodeXattr[];
   /** A directory's names, sorted by bytes. */
   entries: readonly NodeEntry[];
 }
 
-const noBytes: Uint8Array = new Uint8Array(0);
-const opaqueMark = Buffer.from('x');
+const opaqueMark = 'x';
 
 function isWhiteout(inode: Inode): boolean {
   return inode.type === 'character' && inode.rdev === 0;
 }
 
 /** The tree's own attributes, those of overlayfs escaped so that they show again once the image is mounted. */
-function escapedXattrs(inode: Inode): Map<string, Uint8Array> {
-  const xattrs = new Map<string, Uint8Array>();
-  for (const { name, value } of inode.xattrs) {
-    const escaped = name.startsWith(overlay.overlayPrefix)
+function escapedXattrs(inode: Inode): NodeXattr[] {
+  return inode.xattrs.map(({ name, value }) => ({
+    name: name.startsWith(overlay.overlayPrefix)
       ? overlay.escapedPrefix + name.slice(overlay.overlayPrefix.length)
-      : name;
-    xattrs.set(escaped, value);
-  }
-  return xattrs;
+      : name,
+    value: Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1'),
+  }));
 }
 
-function addExternalData(xattrs: Map<string, Uint8Array>, file: RegularFile): void {
+/** Adds an attribute; one of that name that is there already gives way. */
+function setXattr(xattrs: NodeXattr[], name: string, value: string): void {
+  const index = xattrs.findIndex((xattr) => xattr.name === name);
+  if (index < 0) xattrs.push({ name, value });
+  else xattrs[index] = { name, value };
+}
+
+/** The kernel's struct ovl_metacopy for a digest of SHA-256, in hexadecimal digits, without the digest. */
+const metacopyHeader = Buffer.from([
+  0,
+  overlay.metacopyHeaderBytes + 32,
+  0,
+  overlay.verityAlgorithmSha256,
+]).toString('hex');
+
+function addExternalData(xattrs: NodeXattr[], file: RegularFile): void {
   if (file.size === 0 || file.content.kind === 'inline') return;
   const { path, digest } = file.content;
-  if (digest === undefined) {
-    xattrs.set(overlay.metacopyName, noBytes);
-  } else {
-    const raw = digestBytes(digest);
-    const header = [0, overlay.metacopyHeaderBytes + raw.length, 0, overlay.verityAlgorithmSha256];
-    xattrs.set(overlay.metacopyName, Buffer.from([...header, ...raw]));
-  }
-  if (path !== undefined && path !== '') xattrs.set(overlay.redirectName, Buffer.from(`/${path}`, 'latin1'));
+  const metacopy =
+    digest === undefined ? '' : Buffer.from(metacopyHeader + digestHex(digest), 'hex').toString('latin1');
+  setXattr(xattrs, overlay.metacopyName, metacopy);
+  if (path !== undefined && path !== '') setXattr(xattrs, overlay.redirectName, `/${path}`);
 }
 
 function inodeBytes(inode: Inode): Uint8Array | undefined {
@@ -76,8 +90,8 @@ function makeNode(inode: Inode): ImageNode {
   // A whiteout in the tree must not take effect in the overlayfs that mounts the image.
   const whiteout = isWhiteout(inode);
   if (whiteout) {
-    xattrs.set(overlay.escapedWhiteoutName, noBytes);
-    xattrs.set(overlay.userWhiteoutName, noBytes);
+    setXattr(xattrs, overlay.escapedWhiteoutName, '');
+    setXattr(xattrs, overlay.userWhiteoutName, '');
   }
   const bytes = inodeBytes(inode);
   return {
@@ -95,7 +109,7 @@ function makeNode(inode: Inode): ImageNode {
 }
 
 function makeStoreWhiteout(root: ImageNode): ImageNode {
-  const selinux = root.xattrs.get('security.selinux');
+  const selinux = root.xattrs.find(({ name }) => name === 'security.selinux');
   return {
     mode: format.modeCharacter | 0o644,
     nlink: 1,
@@ -105,17 +119,17 @@ function makeStoreWhiteout(root: ImageNode): ImageNode {
     mtime: root.mtime,
     size: 0,
     bytes: undefined,
-    xattrs: new Map(selinux === undefined ? [] : [['security.selinux', selinux]]),
+    xattrs: selinux === undefined ? [] : [selinux],
     entries: [],
   };
 }
 
 function markWhiteouts(directory: ImageNode, formatVersion: number): void {
-  directory.xattrs.set(overlay.escapedWhiteoutsName, noBytes);
-  directory.xattrs.set(overlay.userWhiteoutsName, noBytes);
+  setXattr(directory.xattrs, overlay.escapedWhiteoutsName, '');
+  setXattr(directory.xattrs, overlay.userWhiteoutsName, '');
   if (formatVersion >= 1) {
-    directory.xattrs.set(overlay.escapedOpaqueName, opaqueMark);
-    directory.xattrs.set(overlay.userOpaqueName, opaqueMark);
+    setXattr(directory.xattrs, overlay.escapedOpaqueName, opaqueMark);
+    setXattr(directory.xattrs, overlay.userOpaqueName, opaqueMark);
   }
 }
 
@@ -199,7 +213,7 @@ export function makeNodes(tree: Tree, formatVersion: number): ImageNode[] {
     if (node === root) addStoreWhiteouts(root, entries, tree.root.entries);
     node.entries = entries.sort(byName);
   }
-  root.xattrs.set(overlay.opaqueName, Buffer.from('y'));
+  setXattr(root.xattrs, overlay.opaqueName, 'y');
   return breadthFirst(root);
 }
 

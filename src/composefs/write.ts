@@ -4,8 +4,8 @@ import { chunksOf, directoryBlocks, isExternal, layOutImage } from './layout.ts'
 import type { ImageNode, NodeEntry } from './nodes.ts';
 import { holdsWhiteout, makeNodes } from './nodes.ts';
 import type { Timestamp, Tree } from './tree.ts';
-import type { InodeXattrs, XattrTables } from './xattrs.ts';
-import { makeXattrTables, xattrCount } from './xattrs.ts';
+import type { InodeXattrs } from './xattrs.ts';
+import { makeXattrTables, writeEntries, xattrCount } from './xattrs.ts';
 
 /** A layout of composefs images: 0 is mkcomposefs's first; 1 marks whiteouts so that kernels since 6.8 find them. */
 export type FormatVersion = 0 | 1;
@@ -44,8 +44,8 @@ function earliestTime(nodes: readonly ImageNode[]): Timestamp {
 }
 
 function holdsAcl(nodes: readonly ImageNode[]): boolean {
-  return nodes.some(
-    ({ xattrs }) => xattrs.has('system.posix_acl_access') || xattrs.has('system.posix_acl_default'),
+  return nodes.some(({ xattrs }) =>
+    xattrs.some(({ name }) => name === 'system.posix_acl_access' || name === 'system.posix_acl_default'),
   );
 }
 
@@ -111,16 +111,13 @@ function writeInode(inode: Buffer, node: ImageNode, place: Place, index: number)
 
 function writeXattrs(target: Buffer, xattrs: InodeXattrs, sharedBase: number): void {
   target.writeUInt32LE(xattrs.filter, 0);
-  target.writeUInt8(xattrs.sharedOffsets.length, 4);
+  target.writeUInt8(xattrs.shared.length, 4);
   let offset = format.xattrHeaderBytes;
-  for (const shared of xattrs.sharedOffsets) {
-    target.writeUInt32LE((sharedBase + shared) / 4, offset);
+  for (const { sharedOffset = 0 } of xattrs.shared) {
+    target.writeUInt32LE((sharedBase + sharedOffset) / 4, offset);
     offset += 4;
   }
-  for (const entry of xattrs.own) {
-    target.set(entry, offset);
-    offset += entry.length;
-  }
+  writeEntries(target, xattrs.own, offset);
 }
 
 const fileTypes: ReadonlyMap<number, number> = new Map([
@@ -133,7 +130,7 @@ const fileTypes: ReadonlyMap<number, number> = new Map([
   [format.modeSymlink, 7],
 ]);
 
-function writeEntries(block: Buffer, entries: readonly NodeEntry[], placeOf: Target['placeOf']): void {
+function writeNames(block: Buffer, entries: readonly NodeEntry[], placeOf: Target['placeOf']): void {
   let nameOffset = entries.length * format.direntBytes;
   let offset = 0;
   for (const { name, node } of entries) {
@@ -150,7 +147,7 @@ function writeDirectory({ image, placeOf }: Target, node: ImageNode, place: Plac
   const blocks = directoryBlocks(node.entries);
   blocks.forEach((entries, index) => {
     const offset = index < place.blocks ? (place.firstBlock + index) * format.blockBytes : tailOffset;
-    writeEntries(image.subarray(offset), entries, placeOf);
+    writeNames(image.subarray(offset), entries, placeOf);
   });
 }
 
@@ -182,14 +179,6 @@ function writeNode(target: Target, node: ImageNode, index: number, xattrs: Inode
   writeData(target, node, place, xattrOffset + place.xattrBytes);
 }
 
-function writeShared(image: Buffer, { shared }: XattrTables, sharedOffset: number): void {
-  let offset = sharedOffset;
-  for (const entry of shared) {
-    image.set(entry, offset);
-    offset += entry.length;
-  }
-}
-
 /** The format version that mkcomposefs takes for `tree`. */
 export function chooseFormatVersion(tree: Tree, options: WriteOptions): FormatVersion {
   if (options.minVersion === 0 && options.maxVersion === 1 && holdsWhiteout(tree)) return 1;
@@ -218,6 +207,6 @@ export function writeImage(tree: Tree, options: WriteOptions): Uint8Array {
   nodes.forEach((node, index) => {
     writeNode(target, node, index, xattrs.inodes[index]);
   });
-  writeShared(image, xattrs, layout.sharedOffset);
+  writeEntries(image, xattrs.shared, layout.sharedOffset);
   return image;
 }

@@ -3,12 +3,20 @@ import * as format from './format.ts';
 import type { ImageNode } from './nodes.ts';
 import { xxh32 } from './xxhash.ts';
 
-/** An attribute as it stands in the image, padded to 4 bytes, and its bit in an inode's filter of names. */
-interface EncodedXattr {
+/** A name of attributes: the prefix by number, the rest, and its bit in an inode's filter of names. */
+interface XattrName {
   readonly name: string;
-  readonly value: string;
-  readonly bytes: Uint8Array;
+  readonly prefix: number;
+  readonly rest: string;
   readonly filterBit: number;
+  /** The attributes of this name, by value. */
+  readonly byValue: Map<string, EncodedXattr>;
+}
+
+/** An attribute, once for all inodes that have it. */
+interface EncodedXattr {
+  readonly key: XattrName;
+  readonly value: string;
   uses: number;
   /** Bytes from the start of the shared area; undefined while it stands in its inodes. */
   sharedOffset: number | undefined;
@@ -17,9 +25,8 @@ interface EncodedXattr {
 /** The attributes of one inode as they are written: positions of shared ones, then the others in full. */
 export interface InodeXattrs {
   readonly filter: number;
-  /** Bytes from the start of the shared area. */
-  readonly sharedOffsets: readonly number[];
-  readonly own: readonly Uint8Array[];
+  readonly shared: readonly EncodedXattr[];
+  readonly own: readonly EncodedXattr[];
   /** How much of the inode they take, in bytes; 0 without attributes. */
   readonly bytes: number;
 }
@@ -27,7 +34,7 @@ export interface InodeXattrs {
 /** The attributes of all inodes, by position as in the list of nodes, and the area of those that several have. */
 export interface XattrTables {
   readonly inodes: readonly InodeXattrs[];
-  readonly shared: readonly Uint8Array[];
+  readonly shared: readonly EncodedXattr[];
   readonly sharedBytes: number;
 }
 
@@ -35,22 +42,34 @@ export interface XattrTables {
 const sharedPerInodeMax = 128;
 const icountMax = 65535;
 
-const none: InodeXattrs = { filter: 0, sharedOffsets: [], own: [], bytes: 0 };
+const none: InodeXattrs = { filter: 0, shared: [], own: [], bytes: 0 };
 
-function encode(name: string, value: Uint8Array): EncodedXattr {
+function makeName(name: string): XattrName {
   // composefs writes attributes of lustre with their whole name.
   const known = format.xattrPrefixes.find(({ prefix }) => prefix !== 'lustre.' && name.startsWith(prefix));
-  const index = known?.index ?? 0;
-  const rest = Buffer.from(name.slice(known?.prefix.length ?? 0), 'latin1');
-  const bytes = Buffer.alloc(format.roundUp(format.xattrEntryBytes + rest.length + value.length, 4));
-  bytes.writeUInt8(rest.length, 0);
-  bytes.writeUInt8(index, 1);
-  bytes.writeUInt16LE(value.length, 2);
-  bytes.set(rest, format.xattrEntryBytes);
-  bytes.set(value, format.xattrEntryBytes + rest.length);
-  const filterBit = xxh32(rest, format.xattrFilterSeed + index) % 32;
-  const text = Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1');
-  return { name, value: text, bytes, filterBit, uses: 0, sharedOffset: undefined };
+  const prefix = known?.index ?? 0;
+  const rest = name.slice(known?.prefix.length ?? 0);
+  const filterBit = xxh32(Buffer.from(rest, 'latin1'), format.xattrFilterSeed + prefix) % 32;
+  return { name, prefix, rest, filterBit, byValue: new Map() };
+}
+
+/** What an attribute takes in the image, in bytes. */
+function encodedBytes({ key, value }: EncodedXattr): number {
+  return format.roundUp(format.xattrEntryBytes + key.rest.length + value.length, 4);
+}
+
+/** Writes the attributes one after another from `offset` on. */
+export function writeEntries(target: Buffer, xattrs: readonly EncodedXattr[], offset: number): void {
+  let at = offset;
+  for (const xattr of xattrs) {
+    const { key, value } = xattr;
+    target.writeUInt8(key.rest.length, at);
+    target.writeUInt8(key.prefix, at + 1);
+    target.writeUInt16LE(value.length, at + 2);
+    target.write(key.rest, at + format.xattrEntryBytes, 'latin1');
+    target.write(value, at + format.xattrEntryBytes + key.rest.length, 'latin1');
+    at += encodedBytes(xattr);
+  }
 }
 
 function compareText(a: string, b: string): number {
@@ -59,53 +78,59 @@ function compareText(a: string, b: string): number {
 
 /** mkcomposefs's order of shared attributes: last name first, then longest value first, then greatest value first. */
 function sharedOrder(a: EncodedXattr, b: EncodedXattr): number {
-  return compareText(b.name, a.name) || b.value.length - a.value.length || compareText(b.value, a.value);
+  return (
+    compareText(b.key.name, a.key.name) || b.value.length - a.value.length || compareText(b.value, a.value)
+  );
 }
 
 function layOut(xattrs: readonly EncodedXattr[]): InodeXattrs {
   if (xattrs.length === 0) return none;
   let used = 0;
-  const sharedOffsets: number[] = [];
-  const own: Uint8Array[] = [];
   let bytes = format.xattrHeaderBytes;
-  for (const { filterBit, sharedOffset, bytes: entry } of xattrs) {
-    used |= 1 << filterBit;
-    if (sharedOffset !== undefined && sharedOffsets.length < sharedPerInodeMax) {
-      sharedOffsets.push(sharedOffset);
-      bytes += 4;
-    } else {
-      own.push(entry);
-      bytes += entry.length;
-    }
+  const shared: EncodedXattr[] = [];
+  const own: EncodedXattr[] = [];
+  for (const xattr of xattrs) {
+    used |= 1 << xattr.key.filterBit;
+    const isShared = xattr.sharedOffset !== undefined && shared.length < sharedPerInodeMax;
+    (isShared ? shared : own).push(xattr);
+    bytes += isShared ? 4 : encodedBytes(xattr);
   }
-  return { filter: ~used >>> 0, sharedOffsets, own, bytes };
+  return { filter: ~used >>> 0, shared, own, bytes };
+}
+
+/** The attribute, counted once more. */
+function encode(names: Map<string, XattrName>, name: string, value: string): EncodedXattr {
+  let key = names.get(name);
+  if (key === undefined) names.set(name, (key = makeName(name)));
+  let encoded = key.byValue.get(value);
+  if (encoded === undefined)
+    key.byValue.set(value, (encoded = { key, value, uses: 0, sharedOffset: undefined }));
+  encoded.uses++;
+  return encoded;
 }
 
 /** Lay out the extended attributes of all inodes. Throws TreeError where an inode has too many. */
 export function makeXattrTables(nodes: readonly ImageNode[]): XattrTables {
-  const distinct = new Map<string, EncodedXattr>();
-  const perNode = nodes.map((node) => {
-    const names = [...node.xattrs.keys()].sort();
-    return names.map((name) => {
-      const value = node.xattrs.get(name) ?? new Uint8Array(0);
-      const key = `${name}\0${Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1')}`;
-      let encoded = distinct.get(key);
-      if (encoded === undefined) distinct.set(key, (encoded = encode(name, value)));
-      encoded.uses++;
-      return encoded;
-    });
-  });
-  const shared = [...distinct.values()].filter(({ uses }) => uses > 1).sort(sharedOrder);
+  const names = new Map<string, XattrName>();
+  const perNode = nodes.map(({ xattrs }) =>
+    xattrs
+      .map(({ name, value }) => encode(names, name, value))
+      .sort((a, b) => compareText(a.key.name, b.key.name)),
+  );
+  const shared: EncodedXattr[] = [];
+  for (const { byValue } of names.values())
+    for (const xattr of byValue.values()) if (xattr.uses > 1) shared.push(xattr);
+  shared.sort(sharedOrder);
   let sharedBytes = 0;
   for (const xattr of shared) {
     xattr.sharedOffset = sharedBytes;
-    sharedBytes += xattr.bytes.length;
+    sharedBytes += encodedBytes(xattr);
   }
   const inodes = perNode.map(layOut);
   if (inodes.some(({ bytes }) => xattrCount(bytes) > icountMax)) {
     throw new TreeError('/', 'the extended attributes of an inode do not fit');
   }
-  return { inodes, shared: shared.map(({ bytes }) => bytes), sharedBytes };
+  return { inodes, shared, sharedBytes };
 }
 
 /** i_xattr_icount for attributes that take `bytes` of an inode. */
