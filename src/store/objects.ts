@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 
 import type { Digest } from '../base/digest.ts';
 import { digestHex, parseDigest } from '../base/digest.ts';
+import { isType, statusOf, statusWherePresent } from '../sys/inode-status.ts';
 import { verityDigest } from '../verity/verity.ts';
 import type { Measured } from './content.ts';
 import {
@@ -56,8 +57,8 @@ export function objectDigest(relativePath: string): Digest | undefined {
 export class ObjectStore {
   readonly path: string;
   readonly #touched = new Set<string>();
-  /** Filesystems (st_dev) whose files could not be cloned into the store. */
-  readonly #uncloneable = new Set<bigint>();
+  /** Filesystems (major:minor) whose files could not be cloned into the store. */
+  readonly #uncloneable = new Set<string>();
 
   private constructor(path: string) {
     this.path = path;
@@ -83,15 +84,14 @@ export class ObjectStore {
    * `sync` has to be awaited before anything relies on the new names outliving a crash.
    */
   async add(source: number, expected?: Digest): Promise<StoredObject> {
-    const status = fstatSync(source, { bigint: true });
-    const size = Number(status.size);
+    const { size, devMajor, devMinor } = statusOf(source);
     // What fits in memory is hashed before anything is written: most of it is in the store already, as a rule.
     const read = size <= blockBytesMax ? readContent(source, size) : undefined;
     const known = read === undefined ? undefined : { digest: verityDigest(read), bytes: size };
     if (known !== undefined && this.#finds(known, expected)) return { ...known, isNew: false };
     const whole = read === undefined ? undefined : Buffer.from(read);
     using file = await UnfinishedFile.create(this.path);
-    const measured = (await this.#clone(source, file.fd, status.dev))
+    const measured = (await this.#clone(source, file.fd, `${devMajor}:${devMinor}`))
       ? // Measured is the clone, which nobody else can write, and not the source.
         await measureContent(file.fd, size)
       : await fill(source, file.fd, size, whole, known);
@@ -130,7 +130,7 @@ export class ObjectStore {
     await Promise.all([this.path, ...folders].map((folder) => synchronizeDirectory(folder)));
   }
 
-  async #clone(source: number, target: number, device: bigint): Promise<boolean> {
+  async #clone(source: number, target: number, device: string): Promise<boolean> {
     if (this.#uncloneable.has(device)) return false;
     if (await cloneContent(source, target)) return true;
     this.#uncloneable.add(device);
@@ -152,9 +152,9 @@ export class ObjectStore {
     if (expected !== undefined && measured.digest !== expected)
       throw new StoreError(objectPath(expected), `the contents have the digest ${measured.digest}`);
     const path = join(this.path, relative);
-    const status = statSync(path, { throwIfNoEntry: false });
+    const status = statusWherePresent(path);
     if (status === undefined) return false;
-    if (status.isFile() && status.size === measured.bytes) return true;
+    if (isType(status, constants.S_IFREG) && status.size === measured.bytes) return true;
     throw new StoreError(path, 'the object in the store is damaged; see "cfs-mountctl store check"');
   }
 }

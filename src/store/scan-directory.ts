@@ -1,14 +1,4 @@
-import type { BigIntStats } from 'node:fs';
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-} from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 
 import type {
   Directory,
@@ -22,6 +12,10 @@ import type {
 } from '../composefs/tree.ts';
 import type { Digest } from '../base/digest.ts';
 import { inlineFileBytesMax } from '../composefs/write.ts';
+import { openAt } from '../sys/file.ts';
+import type { InodeStatus } from '../sys/inode-status.ts';
+import { isType, statusAt, statusOf, statusWherePresent } from '../sys/inode-status.ts';
+import type { XattrHolder } from '../sys/xattr.ts';
 import { getXattr, listXattrs } from '../sys/xattr.ts';
 import type { Measured } from './content.ts';
 import { objectPath } from './objects.ts';
@@ -108,13 +102,12 @@ class Scan {
   readonly #slots: Slots;
   /** Inodes with several names on this machine, by `dev:ino`. */
   readonly #linked = new Map<string, Mutable<NonDirectory>>();
-  readonly #outside: BigIntStats | undefined;
+  readonly #outside: InodeStatus | undefined;
 
   constructor(options: ScanOptions) {
     this.#options = options;
     this.#slots = new Slots(options.filesAtOnce ?? filesAtOnceDefault);
-    if (options.outside !== undefined)
-      this.#outside = lstatSync(options.outside, { bigint: true, throwIfNoEntry: false });
+    if (options.outside !== undefined) this.#outside = statusWherePresent(options.outside);
   }
 
   finish(): Promise<void> {
@@ -127,183 +120,188 @@ class Scan {
 
   /** Reads the directory that is open as `fd`; `path` is for messages, `inside` its path below the source. */
   async directory(fd: number, path: Buffer, inside: string): Promise<Directory> {
-    const before = fstatSync(fd, { bigint: true });
-    if (this.#outside?.dev === before.dev && this.#outside.ino === before.ino)
+    const before = statusOf(fd);
+    if (this.#outside !== undefined && isSame(this.#outside, before))
       throw new ScanError(
         path,
         'the object store may not be inside the directory that an image is built from',
       );
-    const here = Buffer.from(`/proc/self/fd/${fd}/`);
-    const directory: Directory = {
-      type: 'directory',
-      ...this.#attributes(before, Buffer.concat([here, Buffer.from('.')])),
-      entries: new Map(),
-    };
-    const names = readdirSync(here, { encoding: 'buffer' }).sort((a, b) => Buffer.compare(a, b));
+    const directory: Directory = { type: 'directory', ...this.#attributes(before, fd), entries: new Map() };
+    // As binary strings: these are the names that the tree has.
+    const names = readdirSync(`/proc/self/fd/${fd}`, { encoding: 'latin1' }).sort();
     for (const name of names) {
-      const entryName = name.toString('latin1');
-      const entryInside = inside === '' ? entryName : `${inside}/${entryName}`;
+      const entryInside = inside === '' ? name : `${inside}/${name}`;
       if (this.#options.exclude?.has(entryInside) === true) continue;
-      const entryPath = Buffer.concat([path, slash, name]);
+      const at: Place = { directory: fd, name: Buffer.from(name, 'latin1'), above: path };
       try {
-        const entry = await this.#entry(Buffer.concat([here, name]), entryPath, entryInside);
-        if (entry !== undefined) directory.entries.set(entryName, entry);
+        const entry = await this.#entry(at, entryInside);
+        if (entry !== undefined) directory.entries.set(name, entry);
       } catch (error) {
-        throw named(error, entryPath);
+        throw named(error, pathOf(at));
       }
     }
-    unchanged(before, fstatSync(fd, { bigint: true }), path);
+    unchanged(before, statusOf(fd), () => path);
     return directory;
   }
 
   /** What the name stands for; undefined where it is left out. */
-  async #entry(at: Buffer, path: Buffer, inside: string): Promise<Entry | undefined> {
-    const status = lstatSync(at, { bigint: true });
-    if (status.isDirectory()) return this.#subdirectory(at, status, path, inside);
-    if (this.#options.skipDevices === true && (status.isCharacterDevice() || status.isBlockDevice()))
+  async #entry(at: Place, inside: string): Promise<Entry | undefined> {
+    const status = statusAt(at.directory, at.name);
+    if (isType(status, S_IFDIR)) return this.#subdirectory(at, status, inside);
+    if (this.#options.skipDevices === true && (isType(status, S_IFCHR) || isType(status, S_IFBLK)))
       return undefined;
-    if (status.nlink === 1n) return this.#nonDirectory(at, status, path);
-    const key = `${status.dev}:${status.ino}`;
+    if (status.nlink === 1) return this.#nonDirectory(at, status);
+    const key = `${status.devMajor}:${status.devMinor}:${status.ino}`;
     const known = this.#linked.get(key);
     if (known !== undefined) {
       known.nlink++;
       return { type: 'link', target: known };
     }
-    const inode = await this.#nonDirectory(at, status, path);
+    const inode = await this.#nonDirectory(at, status);
     this.#linked.set(key, inode);
     return inode;
   }
 
-  async #subdirectory(at: Buffer, status: BigIntStats, path: Buffer, inside: string): Promise<Directory> {
-    const fd = openSame(at, status, constants.O_DIRECTORY, path);
+  async #subdirectory(at: Place, status: InodeStatus, inside: string): Promise<Directory> {
+    const fd = openSame(at, status, true);
     try {
-      return await this.directory(fd, path, inside);
+      return await this.directory(fd, pathOf(at), inside);
     } finally {
       closeSync(fd);
     }
   }
 
-  async #nonDirectory(at: Buffer, status: BigIntStats, path: Buffer): Promise<Mutable<NonDirectory>> {
-    if (status.isFile()) return this.#file(at, status, path);
-    const base = { ...this.#attributes(status, at), nlink: 1 };
+  async #nonDirectory(at: Place, status: InodeStatus): Promise<Mutable<NonDirectory>> {
+    if (isType(status, S_IFREG)) return this.#file(at, status);
+    const here = procPath(at);
+    const base = { ...this.#attributes(status, here), nlink: 1 };
     let inode: NonDirectory;
-    if (status.isSymbolicLink()) {
-      const target = readlinkSync(at, { encoding: 'buffer' });
+    if (isType(status, S_IFLNK)) {
+      const target = readlinkSync(here, { encoding: 'buffer' });
       inode = { type: 'symlink', target: target.toString('latin1'), ...base };
-    } else if (status.isFIFO()) inode = { type: 'fifo', ...base };
-    else if (status.isSocket()) inode = { type: 'socket', ...base };
-    else {
-      const rdev = Number(BigInt.asUintN(32, status.rdev));
-      inode = { type: status.isCharacterDevice() ? 'character' : 'block', rdev, ...base };
-    }
-    unchanged(status, lstatSync(at, { bigint: true }), path);
+    } else if (isType(status, S_IFIFO)) inode = { type: 'fifo', ...base };
+    else if (isType(status, S_IFSOCK)) inode = { type: 'socket', ...base };
+    else inode = { type: isType(status, S_IFCHR) ? 'character' : 'block', rdev: status.rdev, ...base };
+    unchanged(status, statusAt(at.directory, at.name), () => pathOf(at));
     return inode;
   }
 
-  async #file(at: Buffer, status: BigIntStats, path: Buffer): Promise<Mutable<RegularFile>> {
-    const base = { type: 'file', ...this.#attributes(status, at), nlink: 1 } as const;
-    const size = Number(status.size);
+  async #file(at: Place, status: InodeStatus): Promise<Mutable<RegularFile>> {
+    const { size } = status;
+    // An empty file is not opened: everything of it is known, also where it may not be read.
     if (size === 0) {
-      unchanged(status, lstatSync(at, { bigint: true }), path);
-      return { ...base, size, content: { kind: 'inline', bytes: new Uint8Array() } };
+      const attributes = this.#attributes(status, procPath(at));
+      unchanged(status, statusAt(at.directory, at.name), () => pathOf(at));
+      return { type: 'file', ...attributes, nlink: 1, size, content: { kind: 'inline', bytes: noBytes } };
     }
-    if (size <= inlineFileBytesMax)
-      return { ...base, size, content: { kind: 'inline', bytes: readSmall(at, status, path) } };
-    // The digest comes later; the inode has its place in the tree before.
-    const content: { kind: 'external'; path: string | undefined; digest: Digest | undefined } = {
-      kind: 'external',
-      path: undefined,
-      digest: undefined,
-    };
-    await this.#slots.free();
-    const fd = openSame(at, status, 0, path);
-    this.#slots.begin(async () => {
-      const digest = await this.#keep(fd, status, path);
-      content.digest = digest;
-      content.path = objectPath(digest);
-    });
-    return { ...base, size, content };
+    if (size > inlineFileBytesMax) await this.#slots.free();
+    const fd = openSame(at, status, false);
+    let kept = false;
+    try {
+      const base = { type: 'file', ...this.#attributes(status, fd), nlink: 1 } as const;
+      if (size <= inlineFileBytesMax)
+        return { ...base, size, content: { kind: 'inline', bytes: readSmall(fd, status, at) } };
+      // The digest comes later; the inode has its place in the tree before.
+      const content: { kind: 'external'; path: string | undefined; digest: Digest | undefined } = {
+        kind: 'external',
+        path: undefined,
+        digest: undefined,
+      };
+      kept = true;
+      this.#slots.begin(async () => {
+        const digest = await this.#keep(fd, status, at);
+        content.digest = digest;
+        content.path = objectPath(digest);
+      });
+      return { ...base, size, content };
+    } finally {
+      if (!kept) closeSync(fd);
+    }
   }
 
   /** Keeps the contents of the file that is open as `fd`, and closes it. */
-  async #keep(fd: number, status: BigIntStats, path: Buffer): Promise<Digest> {
+  async #keep(fd: number, status: InodeStatus, at: Place): Promise<Digest> {
     try {
-      const { digest, bytes } = await this.#options.keep(fd, Number(status.size));
-      unchanged(status, fstatSync(fd, { bigint: true }), path);
-      if (BigInt(bytes) !== status.size) throw changed(path);
+      const { digest, bytes } = await this.#options.keep(fd, status.size);
+      unchanged(status, statusOf(fd), () => pathOf(at));
+      if (bytes !== status.size) throw changed(pathOf(at));
       return digest;
     } catch (error) {
       const code = errorCode(error);
       if (code === undefined) throw error;
-      throw new ScanError(path, `it cannot be copied into the store (${code})`, { cause: error });
+      throw new ScanError(pathOf(at), `it cannot be copied into the store (${code})`, { cause: error });
     } finally {
       closeSync(fd);
     }
   }
 
-  #attributes(status: BigIntStats, at: Buffer): InodeAttributes {
+  #attributes(status: InodeStatus, holder: XattrHolder): InodeAttributes {
     const { useEpoch, xattrs = 'all' } = this.#options;
     return {
-      mode: Number(status.mode & 0o7777n),
-      uid: this.#options.owner?.uid ?? Number(status.uid),
-      gid: this.#options.owner?.gid ?? Number(status.gid),
-      mtime: useEpoch === true ? epoch : timestamp(status.mtimeNs),
-      xattrs: xattrs === 'none' ? noXattrs : readXattrs(at, xattrs),
+      mode: status.mode & 0o7777,
+      uid: this.#options.owner?.uid ?? status.uid,
+      gid: this.#options.owner?.gid ?? status.gid,
+      mtime:
+        useEpoch === true ? epoch : { seconds: status.mtimeSeconds, nanoseconds: status.mtimeNanoseconds },
+      xattrs: xattrs === 'none' ? noXattrs : readXattrs(holder, xattrs),
     };
   }
 }
 
+const { S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK } = constants;
+
+/** A name in a directory that is held open, and the path of that directory, for messages. */
+interface Place {
+  readonly directory: number;
+  readonly name: Buffer;
+  readonly above: Buffer;
+}
+
+/** The path by which the kernel finds it from the directory that is held open. */
+function procPath({ directory, name }: Place): Buffer {
+  return Buffer.concat([Buffer.from(`/proc/self/fd/${directory}/`), name]);
+}
+
+function pathOf({ above, name }: Place): Buffer {
+  return Buffer.concat([above, slash, name]);
+}
+
 /** Opens what `status` describes for reading; throws ScanError where something else has its name by now. */
-function openSame(at: Buffer, status: BigIntStats, flags: number, path: Buffer): number {
-  // O_NOFOLLOW and O_NONBLOCK: a link or a named pipe put in its place is neither followed nor waited for.
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-  const fd = openSync(at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | flags);
-  try {
-    unchanged(status, fstatSync(fd, { bigint: true }), path);
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+function openSame(at: Place, status: InodeStatus, directory: boolean): number {
+  // A link or a named pipe put in its place is neither followed nor waited for.
+  using file = openAt(at.directory, at.name, { noFollow: true, nonBlocking: true, directory });
+  unchanged(status, statusOf(file.number), () => pathOf(at));
+  return file.take();
 }
 
 /** The contents of a file of the size that `status` says. */
-function readSmall(at: Buffer, status: BigIntStats, path: Buffer): Uint8Array {
-  const fd = openSame(at, status, 0, path);
-  try {
-    const size = Number(status.size);
-    const buffer = new Uint8Array(size + 1);
-    let used = 0;
-    for (let count = 1; count > 0 && used <= size; used += count)
-      count = readSync(fd, buffer, used, buffer.length - used, null);
-    unchanged(status, fstatSync(fd, { bigint: true }), path);
-    if (used !== size) throw changed(path);
-    return buffer.subarray(0, size);
-  } finally {
-    closeSync(fd);
-  }
+function readSmall(fd: number, status: InodeStatus, at: Place): Uint8Array {
+  const { size } = status;
+  const buffer = new Uint8Array(size + 1);
+  let used = 0;
+  for (let count = 1; count > 0 && used <= size; used += count)
+    count = readSync(fd, buffer, used, buffer.length - used, null);
+  unchanged(status, statusOf(fd), () => pathOf(at));
+  if (used !== size) throw changed(pathOf(at));
+  return buffer.subarray(0, size);
 }
 
 const slash = Buffer.from('/');
+const noBytes = new Uint8Array(0);
 const noXattrs: readonly Xattr[] = [];
 const epoch: Timestamp = { seconds: 0n, nanoseconds: 0 };
-
-function timestamp(nanoseconds: bigint): Timestamp {
-  const seconds = nanoseconds / 1_000_000_000n - (nanoseconds % 1_000_000_000n < 0n ? 1n : 0n);
-  return { seconds, nanoseconds: Number(nanoseconds - seconds * 1_000_000_000n) };
-}
 
 /**
  * The attributes that the filesystem lists, as mkcomposefs takes them: all, or those of users. One that is gone again is
  * left out: ctime tells.
  */
-function readXattrs(at: Buffer, which: 'all' | 'user'): readonly Xattr[] {
-  const names = listXattrs(at);
+function readXattrs(holder: XattrHolder, which: 'all' | 'user'): readonly Xattr[] {
+  const names = listXattrs(holder);
   if (names.length === 0) return noXattrs;
   return names.flatMap((bytes) => {
     const name = Buffer.from(bytes).toString('latin1');
     if (which === 'user' && !name.startsWith('user.')) return [];
-    const value = getXattr(at, bytes);
+    const value = getXattr(holder, bytes);
     return value === undefined ? [] : [{ name, value }];
   });
 }
@@ -314,16 +312,21 @@ function changed(path: Buffer): ScanError {
   return new ScanError(path, changedWhileRead);
 }
 
+function isSame(a: InodeStatus, b: InodeStatus): boolean {
+  return a.ino === b.ino && a.devMajor === b.devMajor && a.devMinor === b.devMinor;
+}
+
 /** Throws ScanError where the two do not describe the same inode in the same state. Reading leaves ctime alone. */
-function unchanged(before: BigIntStats, after: BigIntStats, path: Buffer): void {
+function unchanged(before: InodeStatus, after: InodeStatus, path: () => Buffer): void {
   const same =
-    before.dev === after.dev &&
-    before.ino === after.ino &&
+    isSame(before, after) &&
     before.mode === after.mode &&
     before.size === after.size &&
-    before.mtimeNs === after.mtimeNs &&
-    before.ctimeNs === after.ctimeNs;
-  if (!same) throw changed(path);
+    before.mtimeSeconds === after.mtimeSeconds &&
+    before.mtimeNanoseconds === after.mtimeNanoseconds &&
+    before.ctimeSeconds === after.ctimeSeconds &&
+    before.ctimeNanoseconds === after.ctimeNanoseconds;
+  if (!same) throw changed(path());
 }
 
 /** The error with the path that it is about, where it is a system call's. */

@@ -85,6 +85,18 @@ export const llistxattr: (path: Memory, into: Memory, bytes: number) => number =
   'long',
   ['void *', 'void *', 'size_t'],
 );
+export const flistxattr: (fd: number, into: Memory, bytes: number) => number = libc.func(
+  'flistxattr',
+  'long',
+  ['int', 'void *', 'size_t'],
+);
+export const fgetxattr: (fd: number, name: Memory, into: Memory, bytes: number) => number = libc.func(
+  'fgetxattr',
+  'long',
+  ['int', 'void *', 'void *', 'size_t'],
+);
+export const statx: (dirFd: number, path: Memory, flags: number, mask: number, into: Memory) => number =
+  libc.func('statx', 'int', ['int', 'void *', 'int', 'uint', 'void *']);
 export const lgetxattr: (path: Memory, name: Memory, into: Memory, bytes: number) => number = libc.func(
   'lgetxattr',
   'long',

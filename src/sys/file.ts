@@ -74,6 +74,11 @@ export function openFile(path: string | Uint8Array, options: OpenOptions = {}): 
   return new OwnedFd(check('openat', fd, show(path)));
 }
 
+/** Opens the name `name` in the directory `dirFd` (openat(2)). Throws SyscallError. */
+export function openAt(dirFd: number, name: Uint8Array, options: OpenOptions = {}): OwnedFd {
+  return new OwnedFd(check('openat', ffi.openat(dirFd, cString(name), openFlags(options), 0), show(name)));
+}
+
 /** What openBeneath keeps to, beyond staying beneath its directory and following no magic links. */
 export interface BeneathOptions extends OpenOptions {
   /** Follows symbolic links that stay beneath the directory; else any is ELOOP. */

@@ -6,17 +6,27 @@ import { cString } from './path.ts';
 const bytesMax = 65536;
 let room: Buffer | undefined;
 
+/** Whose attributes: those of what is at a path, a symbolic link not followed, or of an open file. */
+export type XattrHolder = Uint8Array | number;
+
+function shown(holder: XattrHolder): string {
+  return typeof holder === 'number' ? '' : Buffer.from(holder).toString();
+}
+
 /**
- * Names of the extended attributes of what is at `path`, a symbolic link not followed (llistxattr(2)); none where the
- * filesystem has no such thing. Throws SyscallError.
+ * Names of the extended attributes of `holder` (llistxattr(2), flistxattr(2)); none where the filesystem has no such
+ * thing. Throws SyscallError.
  */
-export function listXattrs(path: Uint8Array): Uint8Array[] {
+export function listXattrs(holder: XattrHolder): Uint8Array[] {
   room ??= ffi.allocate(bytesMax);
-  const bytes = ffi.llistxattr(cString(path), room, room.length);
+  const bytes =
+    typeof holder === 'number'
+      ? ffi.flistxattr(holder, room, room.length)
+      : ffi.llistxattr(cString(holder), room, room.length);
   if (bytes < 0) {
     const code = lastErrnoName();
     if (code === 'EOPNOTSUPP') return [];
-    throw new SyscallError('llistxattr', code, Buffer.from(path).toString());
+    throw new SyscallError('listxattr', code, shown(holder));
   }
   const names: Uint8Array[] = [];
   for (let start = 0; start < bytes;) {
@@ -27,14 +37,17 @@ export function listXattrs(path: Uint8Array): Uint8Array[] {
   return names;
 }
 
-/** The value of extended attribute `name` of what is at `path` (lgetxattr(2)), or undefined where it is gone. */
-export function getXattr(path: Uint8Array, name: Uint8Array): Uint8Array | undefined {
+/** The value of its attribute `name` (lgetxattr(2), fgetxattr(2)), or undefined where it is gone. Throws SyscallError. */
+export function getXattr(holder: XattrHolder, name: Uint8Array): Uint8Array | undefined {
   room ??= ffi.allocate(bytesMax);
-  const bytes = ffi.lgetxattr(cString(path), cString(name), room, room.length);
+  const bytes =
+    typeof holder === 'number'
+      ? ffi.fgetxattr(holder, cString(name), room, room.length)
+      : ffi.lgetxattr(cString(holder), cString(name), room, room.length);
   if (bytes < 0) {
     const code = lastErrnoName();
     if (code === 'ENODATA') return undefined;
-    throw new SyscallError('lgetxattr', code, Buffer.from(path).toString());
+    throw new SyscallError('getxattr', code, shown(holder));
   }
   return new Uint8Array(room.subarray(0, bytes));
 }
