@@ -46,10 +46,10 @@ export class ObjectThreads implements AsyncDisposable {
   readonly #batches = new Map<number, Batch>();
   readonly #syncs = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
 
-  /** `count` threads (1 or more); one is the caller's own. */
+  /** `count` threads (1 or more) in all. One of them is the caller's own, which reads directories meanwhile. */
   constructor(store: ObjectStore, count: number) {
     this.#store = store;
-    this.#count = count;
+    this.#count = count - 1;
     this.filesAtOnce = count === 1 ? 16 : count * 4 * batchFilesMax;
   }
 
@@ -58,7 +58,7 @@ export class ObjectThreads implements AsyncDisposable {
     this.#seen.files++;
     this.#seen.bytes += size;
     const alone = this.#seen.files <= aloneFilesMax && this.#seen.bytes <= aloneBytesMax;
-    if (this.#count === 1 || alone) return this.#store.add(fd);
+    if (this.#count === 0 || alone) return this.#store.add(fd);
     return new Promise((resolve, reject) => {
       this.#next.waiting.push({ fd, resolve, reject });
       this.#next.bytes += size;
