@@ -5,6 +5,7 @@ import { writeImage } from '../composefs/write.ts';
 import { verityDigest } from '../verity/verity.ts';
 import { ObjectThreads } from './object-threads.ts';
 import type { ObjectStore } from './objects.ts';
+import { lockStore } from './store-lock.ts';
 import type { ScanOptions } from './scan-directory.ts';
 import { scanDirectory } from './scan-directory.ts';
 
@@ -41,6 +42,15 @@ export interface BuiltImage {
  * when this returns. Throws ScanError, StoreError and TreeError; objects that were added by then stay.
  */
 export async function buildImage(options: BuildOptions): Promise<BuiltImage> {
+  const lock = lockStore(options.store.path, 'add');
+  try {
+    return await buildIntoStore(options);
+  } finally {
+    lock.close();
+  }
+}
+
+async function buildIntoStore(options: BuildOptions): Promise<BuiltImage> {
   let [files, newFiles, bytes] = [0, 0, 0];
   await using threads = new ObjectThreads(options.store, options.threads ?? 1);
   const tree = await scanDirectory(options.source, {

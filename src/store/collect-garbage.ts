@@ -2,6 +2,7 @@ import { readdirSync, statSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { objectDigest } from './objects.ts';
+import { lockStore } from './store-lock.ts';
 import { storeFiles } from './store-files.ts';
 import { errorCode, isUnfinished } from './unfinished-file.ts';
 
@@ -18,9 +19,22 @@ export interface Garbage {
 /**
  * Removes the objects at `storePath` that are not among the relative paths `needed`, and what died writers left there
  * unfinished by the time `now` (milliseconds since 1970). Files that are no objects stay. With `dryRun` nothing is
- * removed. No image may be built into the store meanwhile: its objects are needed before its image is there to say so.
+ * removed. Throws StoreError while somebody adds to the store: the objects are needed before an image is there to say so.
  */
 export function collectGarbage(
+  storePath: string,
+  needed: ReadonlySet<string>,
+  options: { readonly dryRun: boolean; readonly now: number },
+): Garbage {
+  const lock = lockStore(storePath, 'collect');
+  try {
+    return removeUnneeded(storePath, needed, options);
+  } finally {
+    lock.close();
+  }
+}
+
+function removeUnneeded(
   storePath: string,
   needed: ReadonlySet<string>,
   options: { readonly dryRun: boolean; readonly now: number },

@@ -9,6 +9,7 @@ import { checkObject } from './check-store.ts';
 import type { ObjectStore } from './objects.ts';
 import { makeDirectory } from './make-directory.ts';
 import { objectDigest, openRegular, StoreError } from './objects.ts';
+import { lockStore } from './store-lock.ts';
 import { Slots } from './slots.ts';
 import { errorCode } from './unfinished-file.ts';
 import { writeFileWhole } from './write-file-whole.ts';
@@ -41,6 +42,15 @@ export interface Installed {
  * image that is; whatever was complete by then stays.
  */
 export async function installImage(options: InstallOptions): Promise<Installed> {
+  const lock = lockStore(options.store.path, 'add');
+  try {
+    return await installIntoStore(options);
+  } finally {
+    lock.close();
+  }
+}
+
+async function installIntoStore(options: InstallOptions): Promise<Installed> {
   const bytes = readRegular(options.image);
   const needed = neededObjects(options.image, bytes);
   const newObjects = await copyObjects(needed, options);

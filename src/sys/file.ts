@@ -273,13 +273,14 @@ export function beginWriting(fd: number): void {
 }
 
 /**
- * Takes an exclusive lock on the file of `fd` (flock(2)), kept until every descriptor of this open file is closed; false
- * where another open file holds one. Throws SyscallError.
+ * Takes a lock on the file of `fd` (flock(2)), exclusive unless shared is asked for, kept until every descriptor of this
+ * open file is closed; false where another open file holds one that does not go with it. Throws SyscallError.
  */
-export function lockFile(fd: number): boolean {
+export function lockFile(fd: number, kind: 'exclusive' | 'shared' = 'exclusive'): boolean {
+  const LOCK_SH = 1;
   const LOCK_EX = 2;
   const LOCK_NB = 4;
-  if (ffi.flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
+  if (ffi.flock(fd, (kind === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB) === 0) return true;
   const code = lastErrnoName();
   if (code === 'EAGAIN') return false;
   throw new SyscallError('flock', code);

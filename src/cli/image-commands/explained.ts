@@ -1,4 +1,5 @@
 import { DumpError, ImageError, TreeError } from '../../composefs/errors.ts';
+import { UnknownMounts } from '../../store/needed-objects.ts';
 import { StoreError } from '../../store/objects.ts';
 import { ScanError } from '../../store/scan-directory.ts';
 import { CommandError } from '../command-error.ts';
@@ -22,7 +23,8 @@ export async function explained<Result>(
 
 /** What `explained` throws in place of `error`. */
 export function asCommandError(about: string, error: unknown): unknown {
-  if (error instanceof ScanError || error instanceof StoreError) return new CommandError(error.message);
+  if (error instanceof ScanError || error instanceof StoreError || error instanceof UnknownMounts)
+    return new CommandError(error.message);
   if (error instanceof ImageError || error instanceof DumpError || error instanceof TreeError)
     return new CommandError(`${about}: ${error.message}`);
   const reason = fileErrorReason(error);

@@ -1,11 +1,16 @@
 import type { Command } from 'commander';
+import { Option } from 'commander';
 
 import type { Digest } from '../../base/digest.ts';
-import { scanImage } from '../../composefs/scan.ts';
 import type { StoreReport } from '../../store/check-store.ts';
 import { checkStore } from '../../store/check-store.ts';
 import { collectGarbage } from '../../store/collect-garbage.ts';
-import { ObjectStore } from '../../store/objects.ts';
+import { HandedOutImages } from '../../store/handed-out.ts';
+import { mountedImages } from '../../store/mounted-images.ts';
+import type { ImageObjects } from '../../store/needed-objects.ts';
+import { neededObjects, objectsOf } from '../../store/needed-objects.ts';
+import { ObjectStore, StoreError } from '../../store/objects.ts';
+import { lockStore } from '../../store/store-lock.ts';
 import { CommandError } from '../command-error.ts';
 import { print, printJson } from '../output.ts';
 import { eachFile } from './each-file.ts';
@@ -16,6 +21,8 @@ import { printLines } from './print-lines.ts';
 
 interface CollectCommandOptions {
   readonly image: readonly string[];
+  readonly state: string;
+  readonly unknownMounts: 'refuse' | 'ignore';
   readonly dryRun?: true;
   readonly json?: true;
 }
@@ -47,10 +54,24 @@ export function addStoreCommand(program: Command): void {
     .command('gc')
     .summary('remove objects that no image needs')
     .description(
-      'Removes the objects that none of the images needs. Not to be used while an image is built into the store.',
+      'Removes the objects that none of the images needs, no image that is mounted in any mount namespace, and none that ' +
+        'the service handed out in the last hour. Not while objects are added to the store.',
     )
     .argument('<DIR>', 'the store')
     .requiredOption('--image <IMAGE...>', 'every image that is still to be mounted with this store')
+    .option(
+      '--state <DIR>',
+      'the state folder of the service, which knows what it handed out',
+      '/var/lib/cfs-mountd',
+    )
+    .addOption(
+      new Option(
+        '--unknown-mounts <HOW>',
+        'what to do about mounted images that neither --image nor the state knows the objects of',
+      )
+        .choices(['refuse', 'ignore'])
+        .default('refuse'),
+    )
     .option('--dry-run', 'say what would be removed, and remove nothing')
     .option('--json', 'print as JSON')
     .action((path: string, options: CollectCommandOptions) => runCollect(path, options));
@@ -59,17 +80,22 @@ export function addStoreCommand(program: Command): void {
 async function runAdd(path: string, files: readonly string[], options: { json?: true }): Promise<void> {
   const store = await explained(path, () => ObjectStore.create(path));
   const results: { file: string; digest: Digest; new: boolean }[] = [];
+  const lock = await explained(path, () => lockStore(path, 'add'));
   using progress = new Progress();
   const add = async (file: string): Promise<void> => {
     const { digest, isNew } = await store.addFile(file);
     results.push({ file, digest, new: isNew });
     progress.show(() => `${results.length} of ${files.length} files`);
   };
-  await eachFile(files, add, async () => {
-    await store.sync();
-    if (options.json === true) printJson(results);
-    else printLines(results.map(({ file, digest }) => `${digest}  ${file}`));
-  });
+  try {
+    await eachFile(files, add, async () => {
+      await store.sync();
+      if (options.json === true) printJson(results);
+      else printLines(results.map(({ file, digest }) => `${digest}  ${file}`));
+    });
+  } finally {
+    lock.close();
+  }
 }
 
 async function runCheck(path: string, options: { json?: true }): Promise<void> {
@@ -96,20 +122,36 @@ async function checkWithProgress(path: string): Promise<StoreReport> {
 }
 
 async function runCollect(path: string, options: CollectCommandOptions): Promise<void> {
-  const needed = new Set<string>();
-  for (const image of options.image) {
-    const { objects } = await explained(image, () => scanImage(readImage(image)));
-    for (const object of objects) needed.add(object);
-  }
+  const images: ImageObjects[] = [];
+  for (const image of options.image) images.push(await explained(image, () => objectsOf(readImage(image))));
+  const now = Date.now();
   const dryRun = options.dryRun === true;
   const garbage = await explained(path, () => {
     ObjectStore.open(path);
-    return collectGarbage(path, needed, { dryRun, now: Date.now() });
+    const handedOut = new HandedOutImages(options.state);
+    const needed = neededObjects({
+      images,
+      handedOut: handedOut.read(),
+      mounted: mountedFor(options.unknownMounts),
+      now,
+      unknownMounts: options.unknownMounts,
+    });
+    return collectGarbage(path, needed, { dryRun, now });
   });
   if (options.json === true) printJson({ store: path, dryRun, ...garbage });
   else {
     printLines(garbage.removed);
     const verb = dryRun ? 'would be removed' : 'removed';
     print(`${garbage.removed.length} ${verb}, ${formatSize(garbage.bytes)}; ${garbage.kept} kept`);
+  }
+}
+
+/** The mounted images, as far as this process may see them where it does not matter that some are unknown. */
+function mountedFor(unknown: CollectCommandOptions['unknownMounts']): ReadonlySet<Digest> {
+  try {
+    return mountedImages();
+  } catch (error) {
+    if (unknown === 'ignore' && error instanceof StoreError) return new Set();
+    throw error;
   }
 }
