@@ -21,11 +21,11 @@ export function mountedImages(proc = '/proc'): ReadonlySet<Digest> {
     if (!/^[0-9]+$/.test(name)) continue;
     const process = join(proc, name);
     try {
-      const view = `${readlinkSync(join(process, 'ns/mnt'))} ${readlinkSync(join(process, 'root'))}`;
-      if (views.has(view)) continue;
+      const view = viewOf(process);
+      if (view !== undefined && views.has(view)) continue;
       for (const digest of imagesIn(readFileSync(join(process, 'mountinfo'), 'utf8'))) found.add(digest);
       // Only now: where this process has just ended, the next one in the same namespace is asked.
-      views.add(view);
+      if (view !== undefined) views.add(view);
     } catch (error) {
       const code = errorCode(error) ?? '';
       if (gone.has(code)) continue;
@@ -37,6 +37,17 @@ export function mountedImages(proc = '/proc'): ReadonlySet<Digest> {
     }
   }
   return found;
+}
+
+/** What tells which mounts a process sees; undefined where that may not be asked of one with more privileges. */
+function viewOf(process: string): string | undefined {
+  try {
+    return `${readlinkSync(join(process, 'ns/mnt'))} ${readlinkSync(join(process, 'root'))}`;
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'EACCES' || code === 'EPERM') return undefined;
+    throw error;
+  }
 }
 
 /** The digests among the sources of a mountinfo's lines: the second field after the one that is just "-". */
