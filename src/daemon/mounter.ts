@@ -22,6 +22,7 @@ import type { KeptKind, KeptMounts } from './kept-mounts.ts';
 import { mountImage, mountLayer } from './mount-image.ts';
 import type { Pool, TaskOptions } from './pool.ts';
 import type { IdMapRequest } from './request.ts';
+import type { HandedOutImages } from '../store/handed-out.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
 import type { ResolvedStores } from './stores.ts';
 import { keepable } from './superblock-kind.ts';
@@ -52,6 +53,8 @@ export interface MounterOptions {
   /** Mounts to be cloned; undefined where the kernel cannot clone them (lockedClones). */
   readonly kept: KeptMounts | undefined;
   readonly sweeper: Sweeper;
+  /** What was handed out, for whoever collects garbage, now and after this process. */
+  readonly handedOut: HandedOutImages;
   /** How many missing objects an error lists. */
   readonly objectsListed: number;
   /** Closes what may hang as it is closed. */
@@ -85,6 +88,8 @@ export class Mounter {
 
   #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
     const fileSystem = checkContents(order.constraints, scan);
+    // Before it is made: objects that are collected while it is on its way would be missing from it.
+    this.#options.handedOut.record(order.image.digest, scan.objects, Date.now());
     const userNamespaceFd = resolveIdMap(order.idMap, order.peer);
     const input: Input = {
       fileSystem,

@@ -1,3 +1,4 @@
+import { HandedOutImages } from '../store/handed-out.ts';
 import { mkdirSync } from 'node:fs';
 import { writeImage } from '../composefs/write.ts';
 import type { Features } from '../mount/features.ts';
@@ -112,6 +113,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     clones,
     kept,
     sweeper,
+    handedOut: new HandedOutImages(stateDirectory),
     objectsListed: limits.objectsListed,
     closing,
   });

@@ -95,8 +95,6 @@ export const fgetxattr: (fd: number, name: Memory, into: Memory, bytes: number) 
   'long',
   ['int', 'void *', 'void *', 'size_t'],
 );
-export const statx: (dirFd: number, path: Memory, flags: number, mask: number, into: Memory) => number =
-  libc.func('statx', 'int', ['int', 'void *', 'int', 'uint', 'void *']);
 export const lgetxattr: (path: Memory, name: Memory, into: Memory, bytes: number) => number = libc.func(
   'lgetxattr',
   'long',

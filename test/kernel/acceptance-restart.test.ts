@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
+import { HandedOutImages } from '../../src/store/handed-out.ts';
 import { closeFd } from '../../src/sys/fd.ts';
 import { receiveMessage } from '../../src/sys/socket.ts';
 import {
@@ -68,6 +69,19 @@ describe.skipIf(skip)('a service that is killed', () => {
       else expect(reply.error).toBe(errorName('RolledBack'));
     }
   }
+
+  test('has recorded what it handed out, for whoever collects garbage', async () => {
+    const host = await start();
+    const client = await connectAsRoot(host);
+    const reply = await mountVersion(client, 1);
+    expect(reply.error).toBeUndefined();
+    host.signal('SIGKILL');
+    await host.ended();
+    drop(reply);
+    client.close();
+    const recorded = new HandedOutImages(join(place.folder, 'state')).read();
+    expect(recorded.map((image) => image.digest)).toEqual([digest]);
+  });
 
   test('remembers the newest version that it has handed out', async () => {
     let newest = 0;

@@ -1,3 +1,4 @@
+import { HandedOutImages } from '../../src/store/handed-out.ts';
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -142,6 +143,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     clones,
     kept,
     sweeper,
+    handedOut: new HandedOutImages(state),
     objectsListed: 4,
     closing,
   });
