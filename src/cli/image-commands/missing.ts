@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 
 import { scanImage } from '../../composefs/scan.ts';
 import { ObjectStore } from '../../store/objects.ts';
+import { CommandError } from '../command-error.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
@@ -19,7 +20,8 @@ export function addMissingCommand(program: Command): void {
     .command('missing')
     .summary('list the objects that stores lack for an image')
     .description(
-      'Lists the objects that an image needs and none of the stores has; prints nothing where all are there.',
+      'Lists the objects that an image needs and none of the stores has; prints nothing where all are there, and exits 1 where ' +
+        'one is missing.',
     )
     .argument('<IMAGE>', 'the image')
     .requiredOption('--store <DIR...>', 'where to look')
@@ -34,4 +36,8 @@ async function runMissing(path: string, options: MissingCommandOptions): Promise
   const lines = missing.map(printable).sort();
   if (options.json === true) printJson(lines);
   else printLines(lines);
+  if (lines.length > 0)
+    throw new CommandError(
+      `${path}: ${lines.length === 1 ? 'an object is' : `${lines.length} objects are`} missing`,
+    );
 }
