@@ -36,8 +36,7 @@ const keyFiles = {
   'carol.crt': pemOf(carol.certificate.der),
   'ed.crt': pemOf(ed.certificate.der),
 };
-const entry = (id: string, more = ''): string =>
-  `[[keys]]\nid = "${id}"\nfile = "${id}.crt"\n${more}\n`;
+const entry = (id: string, more = ''): string => `[[keys]]\nid = "${id}"\nfile = "${id}.crt"\n${more}\n`;
 const keys = entry('root', 'authority = true') + entry('alice') + entry('carol') + entry('ed');
 const rule = (signedBy: readonly string[], body = ''): string =>
   `[[rules]]\nname = "r"\nsigned-by = ${JSON.stringify(signedBy)}\nformats = ["fsverity-pkcs7"]\n${body}\n`;
