@@ -1,4 +1,5 @@
 import { isSyscallError } from '../sys/errno.ts';
+import { raiseOpenFilesLimit } from '../sys/limits.ts';
 import {
   dropPrivileges,
   executeInstead,
@@ -38,12 +39,16 @@ export interface Confinement {
   readonly fences: readonly string[];
 }
 
+/** As the unit says (LimitNOFILE): every connection that the limits allow, with its descriptors, and as many mounts on their way. */
+const openFiles = 65_536;
+
 /**
  * Gives up what the service never needs, before it looks at its first peer. Capabilities are each thread's own, and Node has
  * threads already as the first line runs: so the process executes its own program once more, with less, and only where
  * it has more than it needs. Throws SyscallError.
  */
 export function confineProcess(): Confinement {
+  raiseOpenFilesLimit(openFiles);
   if (hasTooMuch()) startAgainWithLess();
   forbidDumps();
   const filtered = filterSystemCalls();

@@ -1,6 +1,5 @@
 import { exitNow } from '../sys/exit.ts';
 import { OwnedFd } from '../sys/fd.ts';
-import { raiseOpenFilesLimit } from '../sys/limits.ts';
 import { openLog, type Log, type LogLevel } from './audit.ts';
 import type { Confinement } from './confine.ts';
 import { Connections } from './connections.ts';
@@ -90,7 +89,6 @@ function prepareProcess(): void {
   process.umask(0o022);
   // Root's signal for Node's debugger, which has no place in a service that holds root's rights.
   process.on('SIGUSR1', () => undefined);
-  raiseOpenFilesLimit();
 }
 
 function listen(options: DaemonOptions, connections: Connections, log: Log): Listener {

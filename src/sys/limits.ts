@@ -1,4 +1,4 @@
-import { check } from './errno.ts';
+import { check, isSyscallError } from './errno.ts';
 import * as ffi from './ffi.ts';
 
 const RLIMIT_NOFILE = 7;
@@ -18,15 +18,30 @@ export function openFilesLimit(): OpenFilesLimit {
 
 /** Sets the soft limit, up to the hard one. Children inherit it. Throws SyscallError. */
 export function setOpenFilesLimit(soft: number): void {
-  const value = ffi.allocate(16);
-  value.writeBigUInt64LE(BigInt(soft), 0);
-  value.writeBigUInt64LE(BigInt(openFilesLimit().hard), 8);
-  check('prlimit', ffi.prlimit(0, RLIMIT_NOFILE, value, null), 'RLIMIT_NOFILE');
+  setLimits({ soft, hard: openFilesLimit().hard });
 }
 
-/** Raises the soft limit to the hard one, and answers that. */
-export function raiseOpenFilesLimit(): number {
+/**
+ * Raises the soft limit to the hard one, and both to `wanted` where the hard one is below that and the process may do so
+ * (CAP_SYS_RESOURCE). Answers what it is then. Throws SyscallError.
+ */
+export function raiseOpenFilesLimit(wanted: number): number {
   const { hard } = openFilesLimit();
+  if (hard < wanted) {
+    try {
+      setLimits({ soft: wanted, hard: wanted });
+      return wanted;
+    } catch (error) {
+      if (!isSyscallError(error, 'EPERM')) throw error;
+    }
+  }
   setOpenFilesLimit(hard);
   return hard;
+}
+
+function setLimits({ soft, hard }: OpenFilesLimit): void {
+  const value = ffi.allocate(16);
+  value.writeBigUInt64LE(BigInt(soft), 0);
+  value.writeBigUInt64LE(BigInt(hard), 8);
+  check('prlimit', ffi.prlimit(0, RLIMIT_NOFILE, value, null), 'RLIMIT_NOFILE');
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestOf, Host, makePlace, Signer, smallImage, type Place } from '../support/hosting.ts';
-import { isRoot, needs } from '../support/needs.ts';
+import { absent, isRoot, needs } from '../support/needs.ts';
 import type { RawClient, RawReply } from '../support/raw-client.ts';
 import { callWithImage, connectAs, drop, errorName } from './acceptance-room.ts';
 
@@ -18,7 +18,13 @@ verity = "never"
 // An image may be followed by anything: the digest is that of all of it.
 const image = Buffer.concat([smallImage({ hello: 'large\n' }), Buffer.alloc(32 * 1024 * 1024, 'x')]);
 
-describe.skipIf(needs('kernel', isRoot, 'only root can start the service'))(
+// How much the service writes is what the kernel counts.
+const uncounted = absent(
+  existsSync('/proc/self/io'),
+  'this kernel does not count what a process writes (CONFIG_TASK_IO_ACCOUNTING)',
+);
+
+describe.skipIf(needs('kernel', isRoot, 'only root can start the service') || uncounted)(
   'an image that comes as a memfd',
   () => {
     let place: Place;

@@ -1,5 +1,14 @@
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -154,10 +163,14 @@ describe('readiness', () => {
   });
 });
 
-test('the limit of open files is raised to the hard limit', () => {
+test('the limit of open files is raised to the hard limit, and that one by root', () => {
   const { hard } = openFilesLimit();
-  expect(raiseOpenFilesLimit()).toBe(hard);
+  expect(raiseOpenFilesLimit(0)).toBe(hard);
   expect(openFilesLimit()).toEqual({ soft: hard, hard });
+  const most = Number(readFileSync('/proc/sys/fs/nr_open', 'utf8'));
+  const raised = process.geteuid?.() === 0 && hard < most ? hard + 1 : hard;
+  expect(raiseOpenFilesLimit(hard + 1)).toBe(raised);
+  expect(openFilesLimit()).toEqual({ soft: raised, hard: raised });
 });
 
 test('a service manager hears of it, by path and by abstract name', async () => {
