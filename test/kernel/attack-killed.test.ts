@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { digestHex } from '../../src/base/digest.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import * as ffi from '../../src/sys/ffi.ts';
 import { digestOf, Host, makePlace, Signer, smallImage, type Place } from '../support/hosting.ts';
@@ -134,9 +135,8 @@ rollback-protection = true
       await host.stop();
       for (const mount of kept) mount.close();
       expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(table);
-      expect(readdirSync(join(place.folder, 'state')).filter((name) => name !== 'versions.jsonl')).toEqual(
-        [],
-      );
+      expect(readdirSync(join(place.folder, 'state')).sort()).toEqual(['handed-out', 'versions.jsonl']);
+      expect(readdirSync(join(place.folder, 'state', 'handed-out'))).toEqual([digestHex(digestOf(image))]);
       await until('no loop device is left', () => loopFiles().length === 0);
     });
 
