@@ -231,6 +231,13 @@ verity = "never"
     for (const client of clients) client.close();
   }
 
+  /** What the service keeps of images that may be asked for again would go by itself, a minute later. */
+  async function dropKept(): Promise<void> {
+    const root = await connectAsRoot(host);
+    expect((await root.call('Drop')).error).toBeUndefined();
+    root.close();
+  }
+
   /** What the service holds, once that has stopped to become less. */
   async function settled(): Promise<Holding> {
     const mounted = (): boolean =>
@@ -258,9 +265,11 @@ verity = "never"
     const warmUp = Math.floor(rounds / 5);
     await run(0, warmUp);
     await burst();
+    await dropKept();
     const before = await settled();
     const resident = residentBytes(host.pid);
     await run(warmUp, rounds);
+    await dropKept();
     await until('threads and descriptors are as many as before', () => {
       const now = holdings(host.pid);
       return now.descriptors <= before.descriptors && now.threads <= before.threads;
