@@ -60,9 +60,9 @@ interface Recent extends Pick<OpenedImage, 'location' | 'signature'> {
 const digestsMax = 16_384;
 
 /**
- * The images in the policy's directories. Every request opens its file anew, so that new and replaced files are seen;
- * what is spared is hashing: an image that was measured is kept open with its read lease, and is known again by device,
- * inode, time of change and size.
+ * The images in the policy's directories. Every request looks at its file anew, so that new and replaced files are seen: by
+ * stat alone where it was found of late (recent-images.ts), else by opening it. What is spared is hashing: an image that
+ * was measured is kept open with its read lease, and is known again by device, inode, time of change and size.
  */
 export class Installed {
   readonly #limits: InstalledLimits;
