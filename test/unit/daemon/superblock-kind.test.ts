@@ -90,6 +90,9 @@ test('all that a superblock depends on makes another key', () => {
     keyOf(order({}, { peer: { ...contained, user: 2000 } })),
     keyOf(order({}, { peer: contained })),
     keyOf(order({}, { peer: { ...contained, caller: { uid: 0, root: true } } })),
+    // Users of one number in two containers, and outside of both.
+    keyOf(order({}, { peer: { ...order({}).peer, group: 'container 1' } })),
+    keyOf(order({}, { peer: { ...order({}).peer, group: 'container 2' } })),
     keyOf(order({}, {}, { share: 'everyone' })),
     keyOf(order({}, {}, { verity: 'never' })),
     keyOf(order({}), [{ ...store, identity: '8:3' }]),
