@@ -127,13 +127,6 @@ export class KeptMounts {
     return dropped;
   }
 
-  /** As drop, but when this returns, superblocks that nobody else holds are gone. */
-  dropNow(matches: (kind: KeptKind, live: LiveMount | undefined) => boolean): number {
-    const dropped = this.drop(matches);
-    if (dropped > 0) this.#options.stage.sweep();
-    return dropped;
-  }
-
   #use(key: string): Entry | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;

@@ -99,18 +99,19 @@ function methods(options: ServiceOptions): MountDelegationMethods<CallContext> {
       demandRoot(context);
       return { parameters: { mounts: [...(stages.kept?.list() ?? [])] } };
     },
-    Drop({ digest }, context) {
+    async Drop({ digest }, context) {
       demandRoot(context);
-      const dropped = stages.kept?.dropNow((kind) => digest === undefined || kind.digest === digest);
+      const dropped = stages.kept?.drop((kind) => digest === undefined || kind.digest === digest);
+      await stages.sweeper.settled();
       log.info({ digest, dropped, user: context.peer.user }, 'kept mounts dropped');
       return { parameters: { dropped: dropped ?? 0 } };
     },
-    Reload(_parameters, context) {
+    async Reload(_parameters, context) {
       demandRoot(context);
       try {
         options.reload();
         const { policy } = stages.policies.current;
-        const refusedNow = stages.refusedBy(policy);
+        const refusedNow = await stages.refusedBy(policy);
         return { parameters: { policyDigest: policy.digest, refusedNow: refusedNow.map(evidenceReply) } };
       } catch (error) {
         throw told(error, log).error;

@@ -48,6 +48,12 @@ export class Sweeper {
     }, delayMilliseconds);
   }
 
+  /** When this resolves, nothing of what the stage had left is there any more: superblocks that nobody else holds are gone. */
+  async settled(): Promise<void> {
+    while (this.#sweeping !== undefined) await this.#sweeping;
+    this.#stage.sweep();
+  }
+
   /** Waits for the sweep that is under way and begins none; what is left goes as the stage is closed. */
   async stop(): Promise<void> {
     this.#stopped = true;

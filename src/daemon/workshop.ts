@@ -38,7 +38,7 @@ export interface Workshop extends Stages {
   readonly sweeper: Sweeper;
   readonly preparation: Preparation;
   /** The mounts in use, as far as known, that `policy` would refuse if it were asked now. */
-  refusedBy(policy: Policy): readonly Evidence[];
+  refusedBy(policy: Policy): Promise<readonly Evidence[]>;
   /** Ends the threads and gives up what is kept open. Mounts that were handed out live on. */
   stop(): Promise<void>;
 }
@@ -142,7 +142,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     mounter,
     kept,
     sweeper,
-    refusedBy: (policy) => {
+    refusedBy: async (policy) => {
       const now = new Date();
       const refused = ({ question, files }: MountRecord): boolean => {
         // Who signed is asked anew: by the policy's own keys.
@@ -150,7 +150,8 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
         return decide(policy, { ...question, verification, now }).outcome === 'deny';
       };
       // What is only kept is in nobody's use, and is wanted no more.
-      kept?.dropNow((_kind, live) => live?.records.some(refused) === true);
+      kept?.drop((_kind, live) => live?.records.some(refused) === true);
+      await sweeper.settled();
       handouts.drain();
       const records = handouts.live().flatMap((live) => live.records);
       return records.filter(refused).map((record) => record.evidence);
@@ -159,7 +160,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
       preparation.stop();
       closing.stop();
       await sweeper.stop();
-      kept?.dropNow(() => true);
+      kept?.drop(() => true);
       await pool.stop();
       installed.close();
       clones.close();

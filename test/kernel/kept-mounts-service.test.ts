@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   connect,
   DeniedByPolicy,
@@ -55,6 +55,11 @@ ${more}`,
       writeFileSync(join(place.folder, 'images/app.cfs.sig'), signer.sign(digest, 'example/app'));
       host = await Host.start({ folder: place.folder, policy: policy(), keys });
       client = await connect(host.socketPath);
+    });
+    // A test that failed has left its own.
+    beforeEach(async () => {
+      writePolicy(place.folder, policy(), keys);
+      await client.reload();
     });
     afterAll(async () => {
       client.close();
@@ -125,8 +130,6 @@ ${more}`,
       expect((await client.reload()).refusedNow).toMatchObject([{ digest, rule: 'signed' }]);
       expect(held.isOpen).toBe(true);
       await expect(superblock()).rejects.toThrow(VarlinkError);
-      writePolicy(place.folder, policy(), keys);
-      await client.reload();
     });
 
     test('decides anew for each mount: what has expired is refused, though it is kept', async () => {

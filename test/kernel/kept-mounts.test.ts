@@ -228,7 +228,7 @@ describe.skipIf(skip)('what is kept', () => {
     expect(room.handouts.totals.superblocks).toBe(2);
     next.close();
     held.close();
-    room.kept.dropNow(() => true);
+    room.kept.drop(() => true);
     await until('the superblocks to go', () => room.handouts.totals.superblocks === 0);
   });
 

@@ -106,7 +106,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
   onTestFinished(async () => {
     closing.stop();
     await sweeper.stop();
-    kept?.dropNow(() => true);
+    kept?.drop(() => true);
     await pool.stop();
     installed.close();
     clones.close();

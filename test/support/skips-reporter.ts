@@ -1,8 +1,14 @@
 import type { Reporter, TestModule } from 'vitest/node';
 
-/** Says at the end how many tests were skipped, file by file, and which passed on a second try only: never silently. */
+/** Says at the end which files failed, how many tests were skipped, and which passed on a second try only: never silently. */
 export default class SkipsReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
+    const failed = modules.filter((module) => module.state() === 'failed');
+    if (failed.length > 0) {
+      console.log(
+        `\nFailed test files:\n${failed.map((module) => `  ${module.relativeModuleId}`).join('\n')}`,
+      );
+    }
     const lines: string[] = [];
     for (const module of modules) {
       const skipped = [...module.children.allTests('skipped')].length;
