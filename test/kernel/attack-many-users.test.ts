@@ -4,7 +4,6 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { limits } from '../../src/daemon/limits.ts';
 import { Host, makePlace, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { connectAs, connectAsRoot } from './acceptance-room.ts';
@@ -17,6 +16,8 @@ unsigned = true
 verity = "never"
 `;
 const bounded = ['--bounding-set=-sys_admin', '--inh-caps=-sys_admin'];
+// An eighth of what the service has by default, in the same proportion.
+const limits = { connections: 512, connectionsPerUser: 32 };
 const users = Math.ceil(limits.connections / limits.connectionsPerUser) + 4;
 
 describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
@@ -27,7 +28,11 @@ describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
 
     beforeEach(async () => {
       place = makePlace('attack-many-users');
-      host = await Host.start({ folder: place.folder, policy: { '10.toml': policy } });
+      host = await Host.start({
+        folder: place.folder,
+        policy: { '10.toml': policy },
+        arguments: Object.entries(limits).flatMap(([name, value]) => ['--limit', `${name}=${value}`]),
+      });
     });
     afterEach(async () => {
       await host.stop();

@@ -76,7 +76,10 @@ function rowsOf(index: number): readonly Row[] {
       request: pick(requests),
     };
   });
-  return [...written, ...chosen];
+  const rows = [...written, ...chosen];
+  // Decisions know nothing of kernels: where everything is ten times slower, other rows under each policy.
+  const part = process.env['CFS_VM'] === undefined ? 1 : 6;
+  return rows.filter((_, position) => position % part === index % part);
 }
 
 describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
