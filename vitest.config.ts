@@ -6,16 +6,20 @@ const build = { globalSetup: './test/support/build.ts', pool: 'forks' } as const
 // On a busy machine a process may be given so little time that a test's patience ends. It gets one more try; a test that
 // needed it is named at the end (test/support/skips-reporter.ts).
 const real = { ...build, retry: 1 } as const;
+// Tests that look at what the whole machine has (mounts, loop devices, processes) run one file at a time, after the others.
+const alone = (groupOrder: number) => ({ maxWorkers: 1, sequence: { groupOrder } }) as const;
+const together = { maxWorkers: '100%' } as const;
 
 export default defineConfig({
   test: {
     reporters: ['default', './test/support/skips-reporter.ts'],
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
-      { test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], testTimeout: 300_000 } },
+      { test: { ...together, name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
+      { test: { ...together, name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], testTimeout: 300_000 } },
       {
         test: {
           ...real,
+          ...alone(1),
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts'],
           testTimeout: 120_000,
@@ -25,6 +29,7 @@ export default defineConfig({
       {
         test: {
           ...real,
+          ...together,
           name: 'interop',
           include: ['test/interop/**/*.test.ts'],
           testTimeout: 180_000,
@@ -34,9 +39,8 @@ export default defineConfig({
       {
         test: {
           ...build,
+          ...alone(2),
           name: 'vm',
-          // The machines have both processors to themselves.
-          sequence: { groupOrder: 1 },
           include: ['test/vm/**/*.test.ts'],
           testTimeout: 1_800_000,
           hookTimeout: 1_800_000,
@@ -46,6 +50,7 @@ export default defineConfig({
       {
         test: {
           ...real,
+          ...alone(3),
           name: 'verity',
           include: ['test/verity/**/*.test.ts'],
           testTimeout: 300_000,

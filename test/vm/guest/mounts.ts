@@ -126,8 +126,8 @@ function socketPath(folder: string): string {
 }
 
 async function until(what: string, condition: () => boolean): Promise<void> {
-  for (const end = Date.now() + 60_000; !condition();) {
-    if (Date.now() > end) throw new Error(`waited for a minute: ${what}`);
+  for (const end = Date.now() + 300_000; !condition();) {
+    if (Date.now() > end) throw new Error(`waited for five minutes: ${what}`);
     await wait(20);
   }
 }
