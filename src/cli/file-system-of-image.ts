@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import { toHex } from '../base/bytes.ts';
 import type { FileSystem } from '../trust/file-system.ts';
 
 /** Magic numbers as they lie in the file, little-endian where they are numbers; the first that fits counts. */
@@ -23,8 +24,13 @@ export function recogniseFileSystem(path: string): FileSystem | undefined {
   } finally {
     closeSync(fd);
   }
+  return fileSystemOfBytes(head);
+}
+
+/** Which filesystem an image looks like, or undefined; its first 65,608 bytes are enough. */
+export function fileSystemOfBytes(image: Uint8Array): FileSystem | undefined {
   const found = magics.find(
-    ([, offset, hex]) => head.toString('hex', offset, offset + hex.length / 2) === hex,
+    ([, offset, hex]) => toHex(image.subarray(offset, offset + hex.length / 2)) === hex,
   );
   return found?.[0];
 }

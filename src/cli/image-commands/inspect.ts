@@ -5,11 +5,14 @@ import { readTree } from '../../composefs/read.ts';
 import type { ImageScan } from '../../composefs/scan.ts';
 import { scanImage } from '../../composefs/scan.ts';
 import type { Inode } from '../../composefs/tree.ts';
+import { looksLikeSignature } from '../../trust/inspect-signature.ts';
 import { verityDigest } from '../../verity/verity.ts';
+import { fileSystemOfBytes } from '../file-system-of-image.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
 import { formatSize } from './progress.ts';
+import { showSignature } from './show-signature.ts';
 import { readImage } from './read-image.ts';
 import { walkTree } from './walk-tree.ts';
 import { printLines } from './print-lines.ts';
@@ -18,20 +21,33 @@ import { printLines } from './print-lines.ts';
 export function addInspectCommand(program: Command): void {
   program
     .command('inspect')
-    .summary('show what an image holds and needs')
-    .description('Shows a summary of what an image holds and needs.')
-    .argument('<IMAGE>', 'the image')
+    .summary('show what an image or a signature file holds')
+    .description(
+      'Shows a summary of what an image holds and needs. Of a signature file, of each format that rules can take, it shows what ' +
+        'is stated, by which keys it claims to be signed, and the certificates that came along. It verifies none: see verify.',
+    )
+    .argument('<FILE>', 'an image, or a signature file')
     .option('--json', 'print as JSON')
-    .action((image: string, options: { json?: true }) => runInspect(image, options));
+    .action((file: string, options: { json?: true }) => runInspect(file, options));
 }
 
 async function runInspect(path: string, options: { readonly json?: true }): Promise<void> {
+  const bytes = await explained(path, () => readImage(path));
+  if (isSignature(bytes)) {
+    showSignature(path, bytes, options);
+    return;
+  }
   const { digest, scan, contents } = await explained(path, () => {
-    const bytes = readImage(path);
     return { digest: verityDigest(bytes), scan: scanImage(bytes), contents: countContents(bytes) };
   });
   if (options.json === true) printJson(describe(digest, scan, contents));
   else printLines(summarize(digest, scan, contents));
+}
+
+/** An EROFS image may begin with any bytes, such as those of a signature. */
+function isSignature(bytes: Uint8Array): boolean {
+  const type = fileSystemOfBytes(bytes);
+  return type !== 'composefs' && type !== 'erofs' && looksLikeSignature(bytes);
 }
 
 function describe(digest: Digest, scan: ImageScan, contents: Contents): Record<string, unknown> {
