@@ -1,4 +1,6 @@
 import { formatTime } from '../trust/time.ts';
+import type { NamePattern } from './pattern.ts';
+import { patternsMeet } from './pattern.ts';
 import type { Policy, PolicyKey, Rule, SignatureFormat } from './policy.ts';
 import { distinctKeys } from './verdict.ts';
 
@@ -23,7 +25,7 @@ export function keyWarnings(policy: Policy, now: Date): readonly string[] {
   });
 }
 
-/** Why the rule's threshold can never be met (again), or undefined while it can. */
+/** Why the rule's threshold can never be met (again), of all that it takes or of some names, or undefined while it can. */
 export function warnOfSigners(policy: Policy, rule: Rule, now: Date): string | undefined {
   if (rule.signedBy === undefined) {
     return rule.formats.includes('dsse')
@@ -35,9 +37,24 @@ export function warnOfSigners(policy: Policy, rule: Rule, now: Date): string | u
     .map((key) => ({ key, why: whyIdle(policy, rule, key, now) }))
     .filter(({ why }) => why !== undefined);
   const left = distinctKeys(keys.filter((key) => !idle.some((each) => each.key === key)));
-  if (left >= rule.threshold) return undefined;
   const reasons = idle.map(({ key, why }) => `"${key.id}" ${why ?? ''}`).join(', ');
-  return `needs ${rule.threshold} of its keys and can never have them: ${reasons}`;
+  if (left < rule.threshold) return `needs ${rule.threshold} of its keys and can never have them: ${reasons}`;
+  const speaking = keys.filter((key) => !idle.some((each) => each.key === key));
+  const mute = (rule.images ?? []).filter(
+    (pattern) => distinctKeys(speaking.filter((key) => maySpeak(key, pattern))) < rule.threshold,
+  );
+  if (mute.length > 0)
+    return `takes ${mute.map((pattern) => `"${pattern}"`).join(', ')}, for which fewer than ${rule.threshold} of its keys may speak (names)`;
+  const silent = idle.filter(({ why }) => why === speaksForNone);
+  if (silent.length === 0) return undefined;
+  return `names ${silent.map(({ key }) => `"${key.id}"`).join(', ')} in signed-by: ${speaksForNone}`;
+}
+
+const speaksForNone = 'may speak for none of the names that the rule takes (names)';
+
+/** Whether the key may speak for some name of the pattern, by each list of names that it has. */
+function maySpeak({ names }: PolicyKey, pattern: NamePattern): boolean {
+  return names.every((list) => list.some((each) => patternsMeet(each, pattern)));
 }
 
 function takesCertificates({ signedBy, formats }: Rule, key: PolicyKey): boolean {
@@ -45,11 +62,12 @@ function takesCertificates({ signedBy, formats }: Rule, key: PolicyKey): boolean
 }
 
 /** Why no signature of the key will count in the rule from now on. */
-function whyIdle(policy: Policy, { formats }: Rule, key: PolicyKey, now: Date): string | undefined {
+function whyIdle(policy: Policy, { formats, images }: Rule, key: PolicyKey, now: Date): string | undefined {
   if (policy.revokedKeys.has(key.key.id)) return 'is revoked';
   if (key.notAfter !== undefined && key.notAfter < now) return 'has expired';
   if (key.names.length > 0 && !formats.includes('dsse'))
     return `may speak for some names only, and ${formats.join(' and ')} states none`;
+  if (images?.some((pattern) => maySpeak(key, pattern)) === false) return speaksForNone;
   const reasons = formats.map((format) => whyUnfit(format, key, now));
   return reasons.includes(undefined) ? undefined : reasons.join(' and ');
 }

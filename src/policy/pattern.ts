@@ -34,14 +34,49 @@ export function matchesPattern(pattern: NamePattern, name: string): boolean {
   return rest === '*' ? !tail.includes('/') : matchesTokens(rest, tail);
 }
 
-function matchesTokens(pattern: string, name: string): boolean {
-  const tokens = pattern.match(/\*\*|\*|[^*]/g) ?? [];
+/** Whether every name that `narrow` stands for is one that `wide` stands for. Only what is certain is found: true is always right. */
+export function coversPattern(wide: NamePattern, narrow: NamePattern): boolean {
+  return matchesTokens(wide, tokensOf(narrow));
+}
+
+/** Whether some name fits both patterns. False is always right; true may rest on a name that nobody can sign, such as "a//b". */
+export function patternsMeet(a: NamePattern, b: NamePattern): boolean {
+  const [left, right] = [tokensOf(a), tokensOf(b)];
+  const width = right.length + 1;
+  // Pairs of places, as one number each, that some beginning of a name can reach in both.
+  const reached = new Set([0]);
+  for (const pair of reached) {
+    const [i, j] = [Math.floor(pair / width), pair % width];
+    const [one, other] = [left[i], right[j]];
+    if (one === undefined && other === undefined) return true;
+    if (one?.startsWith('*') === true) reached.add(pair + width);
+    if (other?.startsWith('*') === true) reached.add(pair + 1);
+    if (one === undefined || other === undefined) continue;
+    if (one === other) reached.add(pair + width + 1);
+    else if (takes(one, other)) reached.add(pair + 1);
+    else if (takes(other, one)) reached.add(pair + width);
+  }
+  return false;
+}
+
+function tokensOf(pattern: string): readonly string[] {
+  return pattern.match(/\*\*|\*|[^*]/g) ?? [];
+}
+
+/** Whether a star stands for a character, or for all that another star does. */
+function takes(star: string, token: string): boolean {
+  return star === '**' || (star === '*' && token !== '/' && token !== '**');
+}
+
+/** `name` gives the characters of a name, or the tokens of a pattern. */
+function matchesTokens(pattern: string, name: Iterable<string>): boolean {
+  const tokens = tokensOf(pattern);
   let reached = skipStars(tokens, new Set([0]));
   for (const character of name) {
     const next = new Set<number>();
     for (const place of reached) {
       const token = tokens[place];
-      if (token === '**' || (token === '*' && character !== '/')) next.add(place);
+      if (token !== undefined && takes(token, character)) next.add(place);
       else if (token === character) next.add(place + 1);
     }
     if (next.size === 0) return false;

@@ -1,8 +1,9 @@
+import { coversPattern, parsePattern } from './pattern.ts';
 import type { Rule, UserMatch } from './policy.ts';
 
 /**
  * Whether the conditions of `earlier` hold wherever those of `later` do, so that `later` never decides. Only what is certain is
- * found: patterns of names are compared as they are written. (Only an image whose signers contradict each other about its
+ * found, each pattern of names by itself. (Only an image whose signers contradict each other about its
  * filesystem could still reach `later`.)
  */
 export function shadows(earlier: Rule, later: Rule): boolean {
@@ -12,8 +13,7 @@ export function shadows(earlier: Rule, later: Rule): boolean {
     covers(earlier.groups, later.groups) &&
     coversLocations(earlier.locations, later.locations) &&
     later.fileSystems.every((fileSystem) => earlier.fileSystems.includes(fileSystem)) &&
-    (earlier.images?.some((pattern) => String(pattern) === '**') === true ||
-      covers(earlier.images, later.images)) &&
+    coversImages(earlier.images, later.images) &&
     covers(earlier.digests && [...earlier.digests], later.digests && [...later.digests]) &&
     coversSigners(earlier, later)
   );
@@ -23,6 +23,15 @@ export function shadows(earlier: Rule, later: Rule): boolean {
 function covers<Entry>(earlier: readonly Entry[] | undefined, later: readonly Entry[] | undefined): boolean {
   if (earlier === undefined) return true;
   return later?.every((entry) => earlier.includes(entry)) === true;
+}
+
+const everyName = parsePattern('**');
+
+/** A later rule without patterns takes every name. */
+function coversImages(earlier: Rule['images'], later: Rule['images'] = [everyName]): boolean {
+  return (
+    earlier === undefined || later.every((narrow) => earlier.some((wide) => coversPattern(wide, narrow)))
+  );
 }
 
 function coversUsers(

@@ -95,6 +95,36 @@ describe('warnings', () => {
       `${one.toml}names = ["a"]\n${rule('r', `${by('one')}formats = ["ssh"]`)}`,
       ['"one" may speak for some names only'],
     ],
+    [
+      'a name for which no key may speak',
+      `${one.toml}names = ["a/*"]\n${rule('r', `${by('one')}images = ["b/*", "*/c"]`)}`,
+      ['takes "b/*", for which fewer than 1 of its keys may speak'],
+    ],
+    [
+      'names for which no key may speak',
+      `${one.toml}names = ["a/*"]\n${rule('r', `${by('one')}images = ["b/*"]`)}`,
+      ['needs 1 of its keys and can never have them: "one" may speak for none of the names'],
+    ],
+    [
+      'a name for which too few keys may speak',
+      `${one.toml}names = ["a/*"]\n${two.toml}${rule('r', `${by('one', 'two')}images = ["a/x", "b/x"]\nthreshold = 2`)}`,
+      ['takes "b/x", for which fewer than 2 of its keys may speak'],
+    ],
+    [
+      'a key that may speak for nothing that the rule takes, beside one that may',
+      `${one.toml}names = ["a/*"]\n${two.toml}${rule('r', `${by('one', 'two')}images = ["b/**"]`)}`,
+      ['names "one" in signed-by: may speak for none of the names'],
+    ],
+    [
+      'a key that two files narrow to nothing that they have in common with the rule',
+      `${one.toml}names = ["a/*"]\n${one.toml}names = ["b/*"]\n${rule('r', `${by('one')}images = ["a/*"]`)}`,
+      ['can never have them: "one" may speak for none'],
+    ],
+    [
+      'nothing where a key may speak for a part of what the rule takes',
+      `${one.toml}names = ["a/**"]\n${rule('r', `${by('one')}images = ["*/*/c"]`)}`,
+      [],
+    ],
     ['formats without signers', rule('r', `${zeros}formats = ["ssh"]`), ['asks for no signature']],
     [
       'a digest that is revoked',
@@ -128,6 +158,7 @@ describe('warnings', () => {
       `${by('one')}groups = ["appliance"]\nusers = ["*"]`,
     ],
     ['every name', `${by('one')}images = ["**"]`, `${by('one')}images = ["a/*"]`],
+    ['a wider pattern', `${by('one')}images = ["a/**"]`, `${by('one')}images = ["a/b/*", "a/c*"]`],
     ['no condition on names', by('one'), `${by('one')}images = ["a/*"]`],
     ['pins beside signers', zeros, `${zeros}${by('one')}`],
   ])('a rule is in the way of another: %s', (what, wide, narrow) => {
@@ -141,6 +172,7 @@ describe('warnings', () => {
 
   test.each([
     ['other filesystems', by('one'), `${by('one')}file-systems = ["erofs"]`],
+    ['other names', `${by('one')}images = ["a/*"]`, `${by('one')}images = ["a/b", "a/b/c"]`],
     ['another format', by('one'), `${by('one')}formats = ["ssh"]`],
     ['who has to ask', 'unsigned = true', zeros],
     ['everybody behind every number', `${by('one')}users = ["0-4294967294"]`, `${by('one')}users = ["*"]`],

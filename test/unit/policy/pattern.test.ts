@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { FieldInvalid } from '../../../src/policy/fault.ts';
-import { matchesPattern, parsePattern } from '../../../src/policy/pattern.ts';
+import { coversPattern, matchesPattern, parsePattern, patternsMeet } from '../../../src/policy/pattern.ts';
 import { indexTomlLines } from '../../../src/policy/toml-lines.ts';
+import type { NamePattern } from '../../../src/policy/pattern.ts';
+import { Random } from '../../support/random.ts';
 import { nearestName } from '../../../src/policy/nearest-name.ts';
 import { parseAccounts } from '../../../src/policy/accounts.ts';
 
@@ -50,6 +52,72 @@ describe('patterns', () => {
     'a'.repeat(256),
   ])('%j is none', (text) => {
     expect(() => parsePattern(text)).toThrow(FieldInvalid);
+  });
+
+  test.each([
+    ['a/**', 'a/b/*', true, true],
+    ['a/*', 'a/b/*', false, false],
+    ['a/*', 'a/**', false, true],
+    ['**', '*/*', true, true],
+    ['*', '**', false, true],
+    ['a*', '*b', false, true],
+    ['a*c', '*b', false, false],
+    ['*a', 'b*a', true, true],
+    ['a/*/c', 'a/b*/c', true, true],
+    ['a/*/c', '**/d', false, false],
+    ['**/c', 'a/**', false, true],
+    ['a', 'a', true, true],
+    ['ab', 'a', false, false],
+    ['a/v*', 'a/v', true, true],
+  ])('%s and %s: covers %s, meets %s', (a, b, covers, meets) => {
+    const [one, other] = [parsePattern(a), parsePattern(b)];
+    expect(coversPattern(one, other)).toBe(covers);
+    expect([patternsMeet(one, other), patternsMeet(other, one)]).toEqual([meets, meets]);
+  });
+
+  test('of which one covers another, or which meet, do so for every short name', () => {
+    const random = new Random(11);
+    const word = (letters: readonly [string, ...string[]]): string =>
+      Array.from({ length: 1 + random.below(4) }, () => random.pick(letters)).join('');
+    const parsed = (text: string): NamePattern | undefined => {
+      try {
+        return parsePattern(text);
+      } catch {
+        return undefined;
+      }
+    };
+    const names = ['a', 'b', 'ab', 'ba', 'aa', 'a/a', 'a/b', 'b/a', 'a/b/a', 'ab/a', 'aab', 'a/ab', 'bab/b'];
+    const seen = { covers: 0, apart: 0 };
+    for (let round = 0; round < 20_000; round++) {
+      const [one, other] = [
+        parsed(word(['a', 'b', '/', '*', '**'])),
+        parsed(word(['a', 'b', '/', '*', '**'])),
+      ];
+      if (one === undefined || other === undefined) continue;
+      const [inOne, inOther] = [one, other].map((each) => names.filter((name) => matchesPattern(each, name)));
+      const where = `seed ${random.seed}: ${one} and ${other}`;
+      if (coversPattern(one, other)) {
+        seen.covers++;
+        expect(
+          inOther?.every((name) => matchesPattern(one, name)),
+          where,
+        ).toBe(true);
+      }
+      if (!patternsMeet(one, other)) {
+        seen.apart++;
+        expect(
+          inOne?.some((name) => matchesPattern(other, name)),
+          where,
+        ).toBe(false);
+      }
+    }
+    expect(Math.min(seen.covers, seen.apart)).toBeGreaterThan(1000);
+  });
+
+  test('with many stars are compared in bearable steps', () => {
+    const [one, other] = [parsePattern('*a'.repeat(127)), parsePattern(`${'a*'.repeat(126)}b`)];
+    expect(patternsMeet(one, other)).toBe(false);
+    expect(coversPattern(one, other)).toBe(false);
   });
 
   test('with many stars are matched without trying anything twice', () => {
