@@ -3,6 +3,7 @@ import { formatExplanation } from '../../policy/explain.ts';
 import { formatFault, PolicyInvalid } from '../../policy/fault.ts';
 import type { LoadedPolicy } from '../../policy/load.ts';
 import { defaultPolicyDirectories, loadPolicy } from '../../policy/load.ts';
+import { storeWarnings } from '../../policy/store-warnings.ts';
 import { policyWarnings } from '../../policy/warnings.ts';
 import { CommandError } from '../command-error.ts';
 import { decideOffline, loadPolicyWithWarnings } from '../offline-decision.ts';
@@ -50,7 +51,11 @@ function check(directory: string | undefined, options: { json?: true }): void {
     const loaded = loadPolicy(directory === undefined ? defaultPolicyDirectories : [directory], {
       owners: 'warn',
     });
-    const warnings = [...loaded.warnings, ...policyWarnings(loaded.policy, new Date())];
+    const warnings = [
+      ...loaded.warnings,
+      ...storeWarnings(loaded.policy),
+      ...policyWarnings(loaded.policy, new Date()),
+    ];
     if (options.json === true) {
       printJson({
         valid: true,

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -194,6 +194,31 @@ describe('policy', () => {
       valid: true,
       faults: [],
     });
+  });
+
+  test('check warns of a store that others can write, whatever is checked as its files are opened', async () => {
+    const store = join(folder, 'store');
+    mkdirSync(store);
+    const text = `[[stores]]\nname = "s"\npath = "${store}"\nverity = "require"\n${everyone}`;
+    const warnings = async (): Promise<readonly string[]> => {
+      const { stdout } = await command('check', folder, '--json');
+      return (JSON.parse(stdout) as { warnings: readonly string[] }).warnings.filter((line) =>
+        line.includes('"s"'),
+      );
+    };
+    policy(`${text}stores = ["s"]\n`);
+    chmodSync(store, 0o755);
+    const before = await warnings();
+    chmodSync(store, 0o777);
+    const problem = `store "s": ${store} can be written by others than root (mode 0777): `;
+    expect(await warnings()).toEqual([
+      ...before,
+      expect.stringContaining(`${problem}others can take files away`),
+    ]);
+    policy(`${text}add-objects = ["s"]\nstores = ["s"]\n`);
+    expect((await warnings()).at(-1)).toContain(`${problem}the service adds no files there`);
+    policy(text);
+    expect(await warnings()).toEqual([]);
   });
 
   test('check names every fault with file, line and field', async () => {
