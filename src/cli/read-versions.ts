@@ -15,8 +15,19 @@ export const defaultState = '/var/lib/cfs-mountd';
 
 /** The newest versions that the service with this state directory remembers; none where it has written none yet. */
 export function readVersions(state: string): readonly NewestVersion[] {
+  try {
+    return parseVersionsFile(readVersionsFile(state));
+  } catch (error) {
+    if (error instanceof VersionsFileInvalid)
+      throw new CommandError(describeDamage(join(state, versionsFileName), error));
+    throw error;
+  }
+}
+
+/** The bytes of the versions file, none where there is no file. Throws CommandError. */
+export function readVersionsFile(state: string): Uint8Array {
   const path = join(state, versionsFileName);
-  const bytes = withPath(path, () => {
+  return withPath(path, () => {
     try {
       return readFileSync(path);
     } catch (error) {
@@ -26,10 +37,4 @@ export function readVersions(state: string): readonly NewestVersion[] {
       throw error;
     }
   });
-  try {
-    return parseVersionsFile(bytes);
-  } catch (error) {
-    if (error instanceof VersionsFileInvalid) throw new CommandError(describeDamage(path, error));
-    throw error;
-  }
 }

@@ -29,8 +29,8 @@ export class VersionsFileInvalid extends Error {
 /** What is wrong with the versions file at `path`, and how an administrator gets out of it. */
 export function describeDamage(path: string, { message }: VersionsFileInvalid): string {
   return (
-    `${path}: ${message}; nothing is mounted while it is damaged. Restore it from a backup, or take the line out or ` +
-    'the file away: then the newest versions that it held are forgotten, and an older image can be mounted once more'
+    `${path}: ${message}; nothing is mounted while it is damaged. Restore it from a backup, or keep what can be read of it ` +
+    '(cfs-mountctl versions --repair): what the rest held is forgotten, and older images of that can be mounted once more'
   );
 }
 
@@ -45,20 +45,51 @@ export function versionKey(rule: string, name: string): string {
  * in again.
  */
 export function parseVersionsFile(bytes: Uint8Array): readonly NewestVersion[] {
-  const entries: NewestVersion[] = [];
-  const seen = new Set<string>();
+  const { entries, lost } = salvageVersionsFile(bytes);
+  const [first] = lost;
+  if (first !== undefined) throw new VersionsFileInvalid(first.line, first.reason);
+  return entries;
+}
+
+/** A line of a damaged file that cannot be used as it is. */
+export interface LostLine {
+  /** Counted from 1. */
+  readonly line: number;
+  readonly reason: string;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * What can still be read of a versions file, and what cannot. Of a rule and name that are there twice the higher version counts: it is
+ * the one that lets fewer images in.
+ */
+export function salvageVersionsFile(bytes: Uint8Array): {
+  readonly entries: readonly NewestVersion[];
+  readonly lost: readonly LostLine[];
+} {
+  const entries = new Map<string, NewestVersion>();
+  const lost: LostLine[] = [];
   let start = 0;
   for (let line = 1; start < bytes.length; line++) {
-    const end = bytes.indexOf(0x0a, start);
-    if (end < 0) throw new VersionsFileInvalid(line, 'cut off: the last line has no newline');
-    const entry = parseLine(bytes.subarray(start, end), line);
+    const newline = bytes.indexOf(0x0a, start);
+    const text = bytes.subarray(start, newline < 0 ? bytes.length : newline);
+    start += text.length + 1;
+    const lose = (reason: string): void => void lost.push({ line, reason, bytes: text });
+    if (newline < 0) {
+      lose('cut off: the last line has no newline');
+      continue;
+    }
+    const entry = parseLine(text);
+    if (typeof entry === 'string') {
+      lose(entry);
+      continue;
+    }
     const key = versionKey(entry.rule, entry.name);
-    if (seen.has(key)) throw new VersionsFileInvalid(line, 'the same rule and name a second time');
-    seen.add(key);
-    entries.push(entry);
-    start = end + 1;
+    const earlier = entries.get(key);
+    if (earlier !== undefined) lose('the same rule and name a second time');
+    if (earlier === undefined || earlier.version < entry.version) entries.set(key, entry);
   }
-  return entries;
+  return { entries: [...entries.values()], lost };
 }
 
 /** The bytes of the file that holds these entries, sorted, so that the same entries are always the same bytes. */
@@ -70,26 +101,21 @@ export function formatVersionsFile(entries: Iterable<NewestVersion>): Uint8Array
   return new TextEncoder().encode(lines.sort().join(''));
 }
 
-function parseLine(bytes: Uint8Array, line: number): NewestVersion {
+/** The entry of a line, or what is wrong with it. */
+function parseLine(bytes: Uint8Array): NewestVersion | string {
   let value: unknown;
   try {
     value = parseStrictJson(bytes);
   } catch (error) {
-    throw new VersionsFileInvalid(line, `not JSON: ${error instanceof Error ? error.message : 'unknown'}`);
+    return `not JSON: ${error instanceof Error ? error.message : 'unknown'}`;
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new VersionsFileInvalid(line, 'not an object');
-  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'not an object';
   const { rule, name, version, ...others } = value as Readonly<Record<string, unknown>>;
   const unknown = Object.keys(others)[0];
-  if (unknown !== undefined)
-    throw new VersionsFileInvalid(line, `the member "${unknown.slice(0, 64)}" is not known`);
-  if (typeof rule !== 'string' || rule === '') throw new VersionsFileInvalid(line, 'rule is not a name');
-  if (typeof name !== 'string' || !isPathOfSegments(name, 'signed')) {
-    throw new VersionsFileInvalid(line, 'name is not a signed name');
-  }
-  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 0) {
-    throw new VersionsFileInvalid(line, 'version is not a whole number from 0 to 2^53 - 1');
-  }
+  if (unknown !== undefined) return `the member "${unknown.slice(0, 64)}" is not known`;
+  if (typeof rule !== 'string' || rule === '') return 'rule is not a name';
+  if (typeof name !== 'string' || !isPathOfSegments(name, 'signed')) return 'name is not a signed name';
+  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 0)
+    return 'version is not a whole number from 0 to 2^53 - 1';
   return { rule, name, version };
 }

@@ -294,6 +294,59 @@ describe('versions', () => {
     expect((await versions()).stderr).toMatch(/: it does not exist\n$/);
   });
 
+  describe('of a damaged file', () => {
+    const path = (): string => join(folder, 'state', versionsFileName);
+    const damage = (): string => {
+      const sound = formatVersionsFile(entries);
+      const text = `\u001b[2J\n${Buffer.from(sound).toString()}{"rule":"r","name":"b","version":9}\n{"rule":"r","na`;
+      writeFileSync(path(), text);
+      return text;
+    };
+
+    test('--repair keeps what can be read, says what is dropped, and keeps the file', async () => {
+      const text = damage();
+      const { stdout, stderr, failure } = await versions('--repair');
+      expect(failure).toBeUndefined();
+      expect(stderr.split('\n')).toEqual([
+        String.raw`warning: line 1 is dropped: not JSON: a syntax error: \x1b[2J`,
+        'warning: line 5 is dropped: the same rule and name a second time: {"rule":"r","name":"b","version":9}',
+        'warning: line 6 is dropped: cut off: the last line has no newline: {"rule":"r","na',
+        '',
+      ]);
+      expect(stdout).toBe(`kept 3 versions, dropped 3 lines; ${path()}.damaged is the file as it was\n`);
+      expect(readFileSync(`${path()}.damaged`, 'utf8')).toBe(text);
+      // Of the two versions of one image the higher one is kept.
+      expect((await versions()).stdout).toBe('a  1  r\nb  9  r\na  3  s\n');
+      expect((await versions('--repair')).stdout).toBe(`${path()} is not damaged: it holds 3 versions\n`);
+      expect(readFileSync(`${path()}.damaged`, 'utf8')).toBe(text);
+    });
+
+    test('--forget forgets nothing by itself, and goes with --repair', async () => {
+      const text = damage();
+      expect((await versions('--forget', 'a')).failure).toMatch(/line 1: .*cfs-mountctl versions --repair/);
+      expect(readFileSync(path(), 'utf8')).toBe(text);
+      const { stdout } = await versions('--forget', 'a', '--repair');
+      expect(stdout).toMatch(/^kept 3 versions, dropped 3 lines; .*\nforgot 2 versions of a\n$/);
+      expect((await versions()).stdout).toBe('b  9  r\n');
+    });
+
+    test('is not repaired while the service has the folder locked', async () => {
+      const text = damage();
+      using held = openFile(join(folder, 'state'), { directory: true });
+      expect(lockFile(held.number)).toBe(true);
+      expect((await versions('--repair')).failure).toMatch(/is in use by the service/);
+      expect(readFileSync(path(), 'utf8')).toBe(text);
+    });
+
+    test('that holds nothing but rubbish is empty afterwards', async () => {
+      writeFileSync(path(), '\u0000\n'.repeat(100));
+      const { stdout, stderr } = await versions('--repair');
+      expect(stdout).toMatch(/^kept 0 versions, dropped 100 lines; /);
+      expect(stderr).toMatch(/warning: and 68 more lines are dropped\n$/);
+      expect(readFileSync(path(), 'utf8')).toBe('');
+    });
+  });
+
   test('a damaged file is named, with the line, and with what to do', async () => {
     writeFileSync(join(folder, 'state', versionsFileName), 'x\n');
     expect((await versions()).failure).toMatch(/versions\.jsonl: line 1: not JSON.*Restore it/);
