@@ -10,6 +10,7 @@ import { readTree } from '../../src/composefs/read.ts';
 import { scanImage } from '../../src/composefs/scan.ts';
 import { openImage } from '../../src/composefs/superblock.ts';
 import { writeImage } from '../../src/composefs/write.ts';
+import { Random } from '../support/random.ts';
 import { imageOf, objectOf } from '../support/trees.ts';
 
 const { path, hex } = objectOf('ab');
@@ -28,15 +29,13 @@ const lines = [
   `/large 4097 100644 1 0 0 0 0.0 - ${'l'.repeat(4097)} -`,
 ];
 
-/** A small generator with a seed (mulberry32): failures repeat. Gives 0 to 2^32 - 1. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), state | 1);
-    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
-    return (value ^ (value >>> 14)) >>> 0;
-  };
+// CFS_FUZZ_SEED says which changes are tried, CFS_FUZZ_ROUNDS how many times as many as in CI.
+const rounds = Number(process.env['CFS_FUZZ_ROUNDS'] ?? '1');
+
+/** A generator of its own for each test: failures repeat with the seed that they name. Gives 0 to 2^32 - 1. */
+function generator(salt: number): () => number {
+  const random = new Random(salt);
+  return () => random.below(2 ** 32);
 }
 
 /** Run on bytes that may be anything: there is a result, or an error of ours; every other error is a bug. */
@@ -103,7 +102,7 @@ test('an image that ends early and claims to be that short gives a result or an 
 test('random flips', () => {
   const image = imageOf(...lines);
   const random = generator(1);
-  for (let round = 0; round < 1500; round++) {
+  for (let round = 0; round < 1500 * rounds; round++) {
     const changed = Buffer.from(image);
     for (let flips = 1 + (random() % 8); flips > 0; flips--) {
       const offset = random() % image.length;
@@ -120,7 +119,7 @@ test('fields of the format with other values', () => {
   const values = [
     0, 1, 2, 4, 11, 12, 31, 36, 0x7f, 0x80, 0xff, 0xfff, 0x1000, 0x41ed, 0x7fff, 0x8000, 0xfffe, 0xffff,
   ];
-  for (let round = 0; round < 3000; round++) {
+  for (let round = 0; round < 3000 * rounds; round++) {
     const changed = Buffer.from(image);
     for (let changes = 1 + (random() % 3); changes > 0; changes--) {
       const field = fields[random() % fields.length] ?? 0;
@@ -135,7 +134,7 @@ test('fields of the format with other values', () => {
 test('bytes that are random behind a sound superblock', () => {
   const image = imageOf(...lines);
   const random = generator(3);
-  for (let round = 0; round < 300; round++) {
+  for (let round = 0; round < 300 * rounds; round++) {
     const changed = Buffer.from(image);
     for (let offset = 1152; offset + 4 <= changed.length; offset += 4) {
       if (random() % 4 === 0) changed.writeUInt32LE(random(), offset);
@@ -148,7 +147,7 @@ test('a dump with other bytes is parsed or refused with a line; what is parsed i
   const text = ['/ 4096 40755 3 0 0 0 0.0 - - -', ...lines, ''].join('\n');
   const random = generator(4);
   const interesting = '/\\ \n=-@.0x19a\0\xff';
-  for (let round = 0; round < 2000; round++) {
+  for (let round = 0; round < 2000 * rounds; round++) {
     const changed = Buffer.from(text, 'latin1');
     for (let changes = 1 + (random() % 3); changes > 0; changes--) {
       // Mostly not in the long line of content, where little can go wrong.
