@@ -8,6 +8,7 @@ import { isSyscallError, SyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { getFlags, isMissing, openFile } from '../sys/file.ts';
 import { AddingQuota, chargedBytes } from './adding-quota.ts';
+import type { HandoutRecords } from './handout-records.ts';
 import type { Owner } from './owner.ts';
 import { limits } from './limits.ts';
 import type { Slice } from './object-files.ts';
@@ -19,6 +20,7 @@ import { wantedObjects, type WantedObjects } from './wanted-objects.ts';
 
 /** Files to be added, with everything decided. */
 export interface AddOrder {
+  readonly digest: Digest;
   /** What the image holds. */
   readonly scan: ImageScan;
   readonly target: AddTarget;
@@ -60,6 +62,7 @@ export interface AdderOptions {
   readonly pool: Pool;
   /** Closes what takes long to close: a file that is not kept frees its space then. */
   readonly closing: { close(fds: readonly number[], owner: Owner): void };
+  readonly records: Pick<HandoutRecords, 'cover'>;
 }
 
 /**
@@ -96,6 +99,8 @@ export class Adder {
     const wanted = wantedObjects(order.scan);
     using store = openStore(order.target.store);
     const candidates = await this.#examine(order, wanted);
+    // What is added is for a mount to come: until then, nothing else says that it is needed.
+    await this.#options.records.cover(order.digest, order.scan.objects, order.peer);
     for (const step of steps(candidates)) {
       if (!order.isCurrent()) return;
       await this.#addStep(step, store.number, wanted, order).catch((error: unknown) => {

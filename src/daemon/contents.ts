@@ -1,11 +1,12 @@
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
+import { handedOutMilliseconds } from '../store/handed-out.ts';
 
 interface Entry {
   readonly scan: ImageScan;
   readonly bytes: number;
-  /** Stores, by a key that says which they are, in which every object was found. */
-  readonly complete: Set<string>;
+  /** When every object was last known to be in stores (performance.now()), by a key that says which stores they are. */
+  readonly complete: Map<string, number>;
 }
 
 /** How many combinations of stores are remembered for one image. */
@@ -40,7 +41,7 @@ export class Contents {
     this.#remove(digest);
     const bytes = sizeOf(scan);
     if (bytes > this.#bytesMax) return;
-    this.#entries.set(digest, { scan, bytes, complete: new Set() });
+    this.#entries.set(digest, { scan, bytes, complete: new Map() });
     this.#bytes += bytes;
     for (const oldest of this.#entries.keys()) {
       if (this.#bytes <= this.#bytesMax && this.#entries.size <= this.#entriesMax) return;
@@ -48,17 +49,18 @@ export class Contents {
     }
   }
 
-  /** Whether every object of the image was found in these stores before. */
+  /** Whether every object of the image is known to be in these stores: was found there, and cannot have been collected since. */
   isComplete(digest: Digest, stores: string): boolean {
-    return this.#entries.get(digest)?.complete.has(stores) === true;
+    const known = this.#entries.get(digest)?.complete.get(stores);
+    return known !== undefined && performance.now() - known < handedOutMilliseconds;
   }
 
-  /** Remembers that every object of the image was found in these stores. */
+  /** Remembers that every object of the image is in these stores, and that the image is on record as handed out. */
   setComplete(digest: Digest, stores: string): void {
     const complete = this.#entries.get(digest)?.complete;
     if (complete === undefined) return;
     if (complete.size >= combinationsMax) complete.clear();
-    complete.add(stores);
+    complete.set(stores, performance.now());
   }
 
   #remove(digest: Digest): void {

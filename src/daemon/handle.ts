@@ -129,7 +129,15 @@ export async function addObjects(
     const added = (path: string, bytes: number): void => void found.added.push({ path, bytes });
     // Only who may add takes one of the turns for it.
     const { missing, next } = await stages.adder.inTurn(peer, async () => {
-      await stages.adder.add({ scan, target, files: request.objects, peer, isCurrent, added });
+      await stages.adder.add({
+        digest: image.digest,
+        scan,
+        target,
+        files: request.objects,
+        peer,
+        isCurrent,
+        added,
+      });
       return await stages.adder.missing(scan, target.store, request.missing, peer);
     });
     // Where another policy came into force, the rest is for that one to decide; what is in the store by now is passed over.

@@ -15,6 +15,7 @@ import { closeFd, OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
 import type { Owner } from './owner.ts';
 import type { Contents } from './contents.ts';
+import type { HandoutRecords } from './handout-records.ts';
 import type { Handouts, LiveMount, MountRecord, Reservation } from './handouts.ts';
 import { resolveIdMap, type IdMapCaller } from './id-map.ts';
 import type { TakenImage } from './images.ts';
@@ -22,7 +23,6 @@ import type { KeptKind, KeptMounts } from './kept-mounts.ts';
 import { mountImage, mountLayer } from './mount-image.ts';
 import type { Pool, TaskOptions } from './pool.ts';
 import type { IdMapRequest } from './request.ts';
-import type { HandedOutImages } from '../store/handed-out.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
 import type { ResolvedStores } from './stores.ts';
 import { keepable } from './superblock-kind.ts';
@@ -53,8 +53,8 @@ export interface MounterOptions {
   /** Mounts to be cloned; undefined where the kernel cannot clone them (lockedClones). */
   readonly kept: KeptMounts | undefined;
   readonly sweeper: Sweeper;
-  /** What was handed out, for whoever collects garbage, now and after this process. */
-  readonly handedOut: HandedOutImages;
+  /** What is handed out, for whoever collects garbage, now and after this process. */
+  readonly records: HandoutRecords;
   /** How many missing objects an error lists. */
   readonly objectsListed: number;
   /** Closes what may hang as it is closed. */
@@ -88,8 +88,13 @@ export class Mounter {
 
   #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
     const fileSystem = checkContents(order.constraints, scan);
-    // Before it is made: objects that are collected while it is on its way would be missing from it.
-    this.#options.handedOut.record(order.image.digest, scan.objects, Date.now());
+    // First of all: objects that are collected from here on would be missing from it.
+    const recorded = this.#options.records.cover(order.image.digest, scan.objects, order.peer);
+    if (recorded === undefined) return this.#recorded(order, scan, fileSystem);
+    return recorded.then(() => this.#recorded(order, scan, fileSystem));
+  }
+
+  #recorded(order: MountOrder, scan: ImageScan, fileSystem: Input['fileSystem']): Promise<OwnedFd> | OwnedFd {
     const userNamespaceFd = resolveIdMap(order.idMap, order.peer);
     const input: Input = {
       fileSystem,
@@ -104,7 +109,11 @@ export class Mounter {
     if (order.stores.directories.length > 0) return this.#withDirectories(order, input, scan);
     const layers = this.#policyLayers(order);
     const key = layersKey(layers, order.constraints.verity);
-    if (this.#options.contents.isComplete(order.image.digest, key)) return this.#make(order, input, layers);
+    const { contents } = this.#options;
+    if (contents.isComplete(order.image.digest, key)) {
+      contents.setComplete(order.image.digest, key);
+      return this.#make(order, input, layers);
+    }
     // Opened again afterwards: the clones are only borrowed for this turn.
     return this.#demandObjects(order, input, scan, layers, key).then(() =>
       this.#make(order, input, this.#policyLayers(order)),

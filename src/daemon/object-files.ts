@@ -2,6 +2,8 @@ import { statfsSync } from 'node:fs';
 import { BadFileDescriptor, KernelUnsupported, SystemError } from '../api/mount-delegation.ts';
 import type { Digest } from '../base/digest.ts';
 import { makeDirectory } from '../store/make-directory.ts';
+import { StoreError } from '../store/objects.ts';
+import { lockStore } from '../store/store-lock.ts';
 import { errorCode, UnfinishedFile } from '../store/unfinished-file.ts';
 import { isSyscallError, SyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
@@ -129,6 +131,7 @@ export function measureFiles(files: readonly number[], sizes: readonly number[])
  * SyscallError, SystemError for a store in which something is not as it should be.
  */
 export function keepFiles(store: number, files: readonly number[], paths: readonly string[]): boolean[] {
+  const lock = lockForAdding(store);
   const unfinished: UnfinishedFile[] = [];
   try {
     for (const file of files) unfinished.push(UnfinishedFile.adopt(duplicate(file).take()));
@@ -139,6 +142,17 @@ export function keepFiles(store: number, files: readonly number[], paths: readon
     return unfinished.map((file, index) => publish(store, file, paths[index] ?? ''));
   } finally {
     for (const file of unfinished) file[Symbol.dispose]();
+    lock.close();
+  }
+}
+
+/** Nothing is named while objects are being removed: what is found to be there might go a moment later. */
+function lockForAdding(store: number): OwnedFd {
+  try {
+    return lockStore(descriptorPath(store), 'add');
+  } catch (error) {
+    if (error instanceof StoreError) throw notInOrder(error.reason);
+    throw error;
   }
 }
 

@@ -20,10 +20,11 @@ export function groupOf({ user, group }: Owner): string {
 export const containerRoot = -3;
 
 /** What the service does for everybody: measuring images, sweeping, closing what nobody waits for. */
-export const service: Readonly<Record<'measuring' | 'sweeping' | 'closing', Owner>> = {
+export const service: Readonly<Record<'measuring' | 'sweeping' | 'closing' | 'pruning', Owner>> = {
   measuring: { user: -1, root: true },
   sweeping: { user: -2, root: true },
   closing: { user: -4, root: true },
+  pruning: { user: -6, root: true },
 };
 
 /** Peers of whom nothing is known. */

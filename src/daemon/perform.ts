@@ -2,6 +2,8 @@ import { IncompatibleImage } from '../api/mount-delegation.ts';
 import { ImageError } from '../composefs/errors.ts';
 import { scanImage } from '../composefs/scan.ts';
 import type { PlanInput } from '../mount/plan.ts';
+import { HandedOutImages } from '../store/handed-out.ts';
+import { mountedImages } from '../store/mounted-images.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';
@@ -55,6 +57,17 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       return { fds: [], value: { digests: measureFiles(fds, task.sizes) } };
     case 'keepFiles':
       return { fds: [], value: { isNew: keepFiles(at(fds, 0), fds.slice(1), task.paths) } };
+    case 'renewRecord': {
+      const records = new HandedOutImages(task.stateDirectory);
+      return { fds: [], value: { found: records.renew(task.digest, task.hasObjects, task.now) } };
+    }
+    case 'record':
+      new HandedOutImages(task.stateDirectory).record(task.digest, task.objects, task.now);
+      return { fds: [], value: {} };
+    case 'pruneRecords': {
+      const records = new HandedOutImages(task.stateDirectory);
+      return { fds: [], value: { removed: records.prune(mountedImages, task.now) } };
+    }
     case 'sweep':
       openStage().sweepFor(task.leavings);
       return { fds: [], value: {} };

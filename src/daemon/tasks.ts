@@ -38,6 +38,24 @@ export type Task =
   | { readonly kind: 'measureFiles'; readonly sizes: readonly number[] }
   /** fds [store, a filled file each] → []: gives them their names. */
   | { readonly kind: 'keepFiles'; readonly paths: readonly string[] }
+  /** fds [] → []: brings the record of a handed-out image up to date, where there is one. */
+  | {
+      readonly kind: 'renewRecord';
+      readonly stateDirectory: string;
+      readonly digest: Digest;
+      readonly hasObjects: boolean;
+      readonly now: number;
+    }
+  /** fds [] → []: records a handed-out image. */
+  | {
+      readonly kind: 'record';
+      readonly stateDirectory: string;
+      readonly digest: Digest;
+      readonly objects: string;
+      readonly now: number;
+    }
+  /** fds [] → []: removes records that nobody needs any more. */
+  | { readonly kind: 'pruneRecords'; readonly stateDirectory: string; readonly now: number }
   /** fds [] → []: takes away what the stage of another thread has left. */
   | { readonly kind: 'sweep'; readonly leavings: Leavings }
   /** fds [image, ID map's user namespace if `idMap`, a store each] → [locked mount]. */
@@ -89,6 +107,9 @@ export interface TaskValues {
   readonly measureFiles: { readonly digests: readonly Digest[] };
   /** For each file whether there was none of its name before. */
   readonly keepFiles: { readonly isNew: readonly boolean[] };
+  readonly renewRecord: { readonly found: boolean };
+  readonly record: Record<string, never>;
+  readonly pruneRecords: { readonly removed: number };
   readonly sweep: Record<string, never>;
   readonly mount: Record<string, never>;
 }

@@ -4,7 +4,6 @@ import type { Features } from '../mount/features.ts';
 import { decide } from '../policy/decide.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Evidence } from '../policy/question.ts';
-import { HandedOutImages } from '../store/handed-out.ts';
 import { probeFeatures } from '../sys/probe.ts';
 import { Stage } from '../sys/stage.ts';
 import { Adder } from './adder.ts';
@@ -13,6 +12,7 @@ import { Closing } from './closing.ts';
 import { Contents } from './contents.ts';
 import { EvidenceCache } from './evidence.ts';
 import type { Stages } from './handle.ts';
+import { HandoutRecords } from './handout-records.ts';
 import { Handouts, type MountRecord } from './handouts.ts';
 import { Images, measureOnPool } from './images.ts';
 import { Installed } from './installed.ts';
@@ -104,6 +104,14 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     kept?.drop((kind) => user === undefined || kind.user === user);
     stage.sweep();
   });
+  const records = new HandoutRecords({
+    pool,
+    stateDirectory,
+    onFault: (error) => {
+      log.warn({ err: error }, 'old records of what was handed out could not be removed');
+    },
+  });
+  records.beginPruning();
   const mounter = new Mounter({
     stage,
     pool,
@@ -113,7 +121,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     clones,
     kept,
     sweeper,
-    handedOut: new HandedOutImages(stateDirectory),
+    records,
     objectsListed: limits.objectsListed,
     closing,
   });
@@ -138,7 +146,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     shown: new ShownImages(images, contents),
     preparation,
     stores: new Stores(pool),
-    adder: new Adder({ pool, closing }),
+    adder: new Adder({ pool, closing, records }),
     mounter,
     kept,
     sweeper,
@@ -158,6 +166,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     },
     stop: async () => {
       preparation.stop();
+      records.stop();
       closing.stop();
       await sweeper.stop();
       kept?.drop(() => true);

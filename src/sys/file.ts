@@ -274,14 +274,23 @@ export function beginWriting(fd: number): void {
 
 /**
  * Takes a lock on the file of `fd` (flock(2)), exclusive unless shared is asked for, kept until every descriptor of this
- * open file is closed; false where another open file holds one that does not go with it. Throws SyscallError.
+ * open file is closed; false where another open file holds one that does not go with it, unless told to `wait` until that is
+ * given up. Throws SyscallError.
  */
-export function lockFile(fd: number, kind: 'exclusive' | 'shared' = 'exclusive'): boolean {
+export function lockFile(
+  fd: number,
+  kind: 'exclusive' | 'shared' = 'exclusive',
+  patience: 'none' | 'wait' = 'none',
+): boolean {
   const LOCK_SH = 1;
   const LOCK_EX = 2;
   const LOCK_NB = 4;
-  if (ffi.flock(fd, (kind === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB) === 0) return true;
-  const code = lastErrnoName();
+  const operation = (kind === 'shared' ? LOCK_SH : LOCK_EX) | (patience === 'wait' ? 0 : LOCK_NB);
+  let code = '';
+  do {
+    if (ffi.flock(fd, operation) === 0) return true;
+    code = lastErrnoName();
+  } while (code === 'EINTR');
   if (code === 'EAGAIN') return false;
   throw new SyscallError('flock', code);
 }

@@ -1,5 +1,6 @@
 import { scanImage } from '../../src/composefs/scan.ts';
 import { Adder, type AddOrder } from '../../src/daemon/adder.ts';
+import { verityDigest } from '../../src/verity/verity.ts';
 import { imageOf, type Content } from './adding-room.ts';
 import type { Room } from './mounting-room.ts';
 
@@ -14,14 +15,14 @@ export interface AddingHere {
 
 /** Everything that is needed to add files to the store of a room, in this process. */
 export function addingHere(room: Room, contents: readonly Content[]): AddingHere {
-  const adder = new Adder({ pool: room.pool, closing: room.closing });
-  const scan = scanImage(
-    imageOf(Object.fromEntries(contents.map((content, index) => [`f${index}`, content]))),
-  );
+  const adder = new Adder({ pool: room.pool, closing: room.closing, records: room.records });
+  const image = imageOf(Object.fromEntries(contents.map((content, index) => [`f${index}`, content])));
+  const [digest, scan] = [verityDigest(image), scanImage(image)];
   const added: string[] = [];
   const add: AddingHere['add'] = (fds, user = 1000, more = {}) =>
     adder.inTurn({ user }, () =>
       adder.add({
+        digest,
         scan,
         target: { store: room.store, bytesPerHour: undefined },
         files: fds.map((fd, index) => ({ fd, field: `objectFileDescriptors[${index}]` })),

@@ -5,6 +5,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { checkStore } from '../../src/store/check-store.ts';
+import { collectGarbage } from '../../src/store/collect-garbage.ts';
+import { HandedOutImages } from '../../src/store/handed-out.ts';
+import { lockStore } from '../../src/store/store-lock.ts';
 import { digestOf } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import type { RawClient } from '../support/raw-client.ts';
@@ -308,6 +311,48 @@ describe.skipIf(needs('kernel', isRoot, 'only root can run the service'))('addin
     const added = replies.flatMap((reply) => reply.parameters['added'] as string[]);
     expect(added.sort()).toEqual(contents.map(({ path }) => path).sort());
     expect(replies.map((reply) => reply.parameters['missing'])).toEqual([[], [], [], []]);
+  });
+
+  test('while objects are removed from the store nothing is added, and the answer says so', async () => {
+    const content = contentOf('collected');
+    const image = imageOf({ a: content });
+    const [file] = memfds([content]);
+    if (file === undefined) return;
+    using owned = file;
+    const collecting = lockStore(room.store, 'collect');
+    try {
+      const reply = await room.add(client(), image, [owned]);
+      expect(reply.error).toBe(errorName('SystemError'));
+      expect(reply.parameters['detail']).toContain('objects are being removed from the store; try again');
+      expect(room.stored()).not.toContain(content.path);
+    } finally {
+      collecting.close();
+    }
+    const reply = await room.add(client(), image, [owned]);
+    expect(reply.parameters['added']).toEqual([content.path]);
+  });
+
+  test('what was added stays for whoever collects, until it can be mounted', async () => {
+    const content = contentOf('not garbage');
+    const [file] = memfds([content]);
+    if (file === undefined) return;
+    using owned = file;
+    await room.add(client(), imageOf({ a: content }), [owned]);
+    const collection = {
+      ...{ images: [], mounted: () => new Set<never>(), dryRun: true, now: Date.now() },
+      unknownMounts: 'refuse',
+    } as const;
+    const state = join(room.place.folder, 'state');
+    const recorded = await collectGarbage(room.store, {
+      ...collection,
+      handedOut: new HandedOutImages(state),
+    });
+    expect(recorded.removed).not.toContain(content.path);
+    const unknown = await collectGarbage(room.store, {
+      ...collection,
+      handedOut: new HandedOutImages(join(state, 'nothing')),
+    });
+    expect(unknown.removed).toContain(content.path);
   });
 
   test('a store that others than root could change gets nothing', async () => {

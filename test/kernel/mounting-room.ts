@@ -1,4 +1,3 @@
-import { HandedOutImages } from '../../src/store/handed-out.ts';
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +9,7 @@ import type { Entry, RegularFile } from '../../src/composefs/tree.ts';
 import { writeImage } from '../../src/composefs/write.ts';
 import { Closing } from '../../src/daemon/closing.ts';
 import { Contents } from '../../src/daemon/contents.ts';
+import { HandoutRecords } from '../../src/daemon/handout-records.ts';
 import { Handouts } from '../../src/daemon/handouts.ts';
 import { Images, measureOnPool, type TakenImage } from '../../src/daemon/images.ts';
 import { Installed } from '../../src/daemon/installed.ts';
@@ -56,6 +56,7 @@ export interface Room {
   readonly memory: { short: boolean };
   /** What should never have happened. */
   readonly bugs: unknown[];
+  readonly records: HandoutRecords;
   peer(user?: number): MountOrder['peer'];
   /** Mounts `image` with the room's store and constraints, or with others. */
   mount(image: TakenImage, changes?: Partial<MountOrder>): Promise<OwnedFd>;
@@ -134,6 +135,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     kept?.drop((kind) => user === undefined || kind.user === user);
     stage.sweep();
   });
+  const records = new HandoutRecords({ pool, stateDirectory: state, onFault: onBug });
   const mounter = new Mounter({
     stage,
     pool,
@@ -143,7 +145,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     clones,
     kept,
     sweeper,
-    handedOut: new HandedOutImages(state),
+    records,
     objectsListed: 4,
     closing,
   });
@@ -160,7 +162,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
   };
   return {
     ...{ directory, imageDirectory, store, image, digest, constraints, features, pool, closing, handouts },
-    ...{ contents, installed, images, mounter, kept, memory, bugs },
+    ...{ contents, installed, images, mounter, kept, memory, bugs, records },
     policy: policyOf(store, imageDirectory),
     stores: new Stores(pool),
     peer,

@@ -8,7 +8,7 @@ import { collectGarbage } from '../../store/collect-garbage.ts';
 import { HandedOutImages } from '../../store/handed-out.ts';
 import { mountedImages } from '../../store/mounted-images.ts';
 import type { ImageObjects } from '../../store/needed-objects.ts';
-import { neededObjects, objectsOf } from '../../store/needed-objects.ts';
+import { objectsOf } from '../../store/needed-objects.ts';
 import { ObjectStore, StoreError } from '../../store/objects.ts';
 import { lockStore } from '../../store/store-lock.ts';
 import { CommandError } from '../command-error.ts';
@@ -124,19 +124,17 @@ async function checkWithProgress(path: string): Promise<StoreReport> {
 async function runCollect(path: string, options: CollectCommandOptions): Promise<void> {
   const images: ImageObjects[] = [];
   for (const image of options.image) images.push(await explained(image, () => objectsOf(readImage(image))));
-  const now = Date.now();
   const dryRun = options.dryRun === true;
   const garbage = await explained(path, () => {
     ObjectStore.open(path);
-    const handedOut = new HandedOutImages(options.state);
-    const needed = neededObjects({
+    return collectGarbage(path, {
       images,
-      handedOut: handedOut.read(),
-      mounted: mountedFor(options.unknownMounts),
-      now,
+      handedOut: new HandedOutImages(options.state),
+      mounted: () => mountedFor(options.unknownMounts),
+      now: Date.now(),
       unknownMounts: options.unknownMounts,
+      dryRun,
     });
-    return collectGarbage(path, needed, { dryRun, now });
   });
   if (options.json === true) printJson({ store: path, dryRun, ...garbage });
   else {

@@ -1,7 +1,8 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { Digest } from '../../../src/base/digest.ts';
 import type { ImageScan } from '../../../src/composefs/scan.ts';
 import { Contents } from '../../../src/daemon/contents.ts';
+import { handedOutMilliseconds } from '../../../src/store/handed-out.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
 
 function scan(objects = 0): ImageScan {
@@ -50,4 +51,20 @@ test('remembers the stores in which nothing was missing', () => {
   expect(contents.isComplete(digest('a'), 'store')).toBe(true);
   expect(contents.isComplete(digest('a'), 'another')).toBe(false);
   expect(contents.isComplete(digest('b'), 'store')).toBe(false);
+});
+
+test('believes what it remembers of stores for as long as their garbage is kept', () => {
+  const clock = vi.spyOn(performance, 'now');
+  try {
+    const contents = new Contents({ entries: 2, bytes: 1 << 20 });
+    contents.set(digest('a'), scan());
+    clock.mockReturnValue(0);
+    contents.setComplete(digest('a'), 'store');
+    clock.mockReturnValue(handedOutMilliseconds - 1);
+    expect(contents.isComplete(digest('a'), 'store')).toBe(true);
+    clock.mockReturnValue(handedOutMilliseconds);
+    expect(contents.isComplete(digest('a'), 'store')).toBe(false);
+  } finally {
+    clock.mockRestore();
+  }
 });

@@ -1,11 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { verityDigest } from '../../../src/verity/verity.ts';
+import { digestHex } from '../../../src/base/digest.ts';
+import type { Collection, Garbage } from '../../../src/store/collect-garbage.ts';
 import { collectGarbage } from '../../../src/store/collect-garbage.ts';
-import { HandedOutImages } from '../../../src/store/handed-out.ts';
+import { formatObjects, HandedOutImages } from '../../../src/store/handed-out.ts';
 import { mountedImages } from '../../../src/store/mounted-images.ts';
 import type { Needs } from '../../../src/store/needed-objects.ts';
 import { neededObjects } from '../../../src/store/needed-objects.ts';
@@ -59,9 +61,10 @@ describe('what is needed', () => {
 describe('what was handed out', () => {
   test('is there again for another process, as old as the last time', () => {
     const service = new HandedOutImages(folder);
-    service.record(a, ['aa/1', 'aa/2'], now - 2 * hour);
-    service.record(b, [], now - hour);
-    service.record(a, ['aa/1', 'aa/2'], now);
+    expect(service.renew(a, true, now)).toBe(false);
+    service.record(a, formatObjects(['aa/1', 'aa/2']), now - 2 * hour);
+    service.record(b, formatObjects([]), now - hour);
+    expect(service.renew(a, true, now)).toBe(true);
     const read = new HandedOutImages(folder).read();
     expect(read.map((image) => ({ ...image, at: Math.round(image.at) })).sort((x, y) => x.at - y.at)).toEqual(
       [
@@ -69,6 +72,49 @@ describe('what was handed out', () => {
         { digest: a, at: now, objects: ['aa/1', 'aa/2'] },
       ],
     );
+  });
+
+  test('is written anew where a machine that stopped left an empty record', () => {
+    const service = new HandedOutImages(folder);
+    service.record(a, '', now);
+    expect(service.renew(a, true, now)).toBe(false);
+    expect(service.renew(a, false, now)).toBe(true);
+  });
+
+  test('is read again where it is newer, and only there', () => {
+    const [service, collector] = [new HandedOutImages(folder), new HandedOutImages(folder)];
+    service.record(a, formatObjects(['aa/1']), now - hour);
+    service.record(b, formatObjects(['bb/1']), now - hour);
+    expect(collector.read()).toHaveLength(2);
+    expect(collector.readNewer()).toEqual([]);
+    service.renew(b, true, now);
+    service.record(c, formatObjects(['cc/1']), now);
+    expect(collector.readNewer().flatMap(({ objects }) => objects)).toEqual(
+      expect.arrayContaining(['bb/1', 'cc/1']),
+    );
+    expect(collector.readNewer()).toEqual([]);
+  });
+
+  test('goes once it is old and mounted nowhere; what a killed service left unfinished goes at once', () => {
+    const service = new HandedOutImages(folder);
+    const records = join(folder, 'handed-out');
+    service.record(a, formatObjects(['aa/1']), now - 2 * hour);
+    service.record(b, formatObjects(['bb/1']), now - 2 * hour);
+    service.record(c, formatObjects(['cc/1']), now - hour / 2);
+    writeFileSync(join(records, '.tmp-77-aa'), 'aa');
+    writeFileSync(join(records, 'README'), 'not ours');
+    expect(service.prune(() => new Set([b]), now)).toBe(2);
+    expect(readdirSync(records).sort()).toEqual([digestHex(b), digestHex(c), 'README'].sort());
+  });
+
+  test('stays where it cannot be told what is mounted', () => {
+    const service = new HandedOutImages(folder);
+    service.record(a, formatObjects(['aa/1']), now - 2 * hour);
+    const blind = (): never => {
+      throw new Error('not to be seen');
+    };
+    expect(() => service.prune(blind, now)).toThrow('not to be seen');
+    expect(service.read()).toHaveLength(1);
   });
 
   test('is nothing where no service ever ran', () => {
@@ -93,16 +139,47 @@ test('a mount is seen in every namespace, and from every root in it', () => {
   expect(mountedImages(folder)).toEqual(new Set([a, b]));
 });
 
+function collect(store: string, more: Partial<Collection> = {}): Promise<Garbage> {
+  return collectGarbage(store, {
+    ...{ images: [], handedOut: new HandedOutImages(folder), mounted: () => new Set(), now },
+    ...{ dryRun: false, unknownMounts: 'refuse', patienceMilliseconds: 0 },
+    ...more,
+  });
+}
+
+test('what is handed out while garbage is collected stays', async () => {
+  const store = join(folder, 'store');
+  const objects = ['00', '80', 'ff'].map((start) => `${start}/${start.repeat(31)}`);
+  for (const object of objects) {
+    mkdirSync(join(store, dirname(object)), { recursive: true });
+    writeFileSync(join(store, object), '');
+  }
+  const service = new HandedOutImages(folder);
+  const { removed } = await collect(store, {
+    onProgress: (looked) => {
+      if (looked === 1) service.record(a, formatObjects(objects.slice(2)), now);
+    },
+  });
+  expect(removed).toEqual(objects.slice(0, 2));
+});
+
 describe('the lock of a store', () => {
-  test('lets many add, and one collect while nobody adds', () => {
+  test('lets many add, and one collect while nobody adds', async () => {
     const first = lockStore(folder, 'add');
     const second = lockStore(folder, 'add');
-    expect(() => collectGarbage(folder, new Set(), { dryRun: true, now })).toThrow('objects are being added');
+    await expect(collect(folder)).rejects.toThrow('objects are being added');
     first.close();
     second.close();
     const collecting = lockStore(folder, 'collect');
     expect(() => lockStore(folder, 'add')).toThrow('objects are being removed');
     collecting.close();
-    expect(collectGarbage(folder, new Set(), { dryRun: true, now }).removed).toEqual([]);
+    expect((await collect(folder)).removed).toEqual([]);
+  });
+
+  test('is waited for where somebody adds a little', async () => {
+    const adding = lockStore(folder, 'add');
+    const collecting = collect(folder, { patienceMilliseconds: 60_000 });
+    adding.close();
+    expect((await collecting).removed).toEqual([]);
   });
 });

@@ -14,7 +14,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { checkStore } from '../../../src/store/check-store.ts';
+import type { Collection } from '../../../src/store/collect-garbage.ts';
 import { collectGarbage } from '../../../src/store/collect-garbage.ts';
+import { HandedOutImages } from '../../../src/store/handed-out.ts';
 import { objectDigest, objectPath, ObjectStore } from '../../../src/store/objects.ts';
 import { UnfinishedFile } from '../../../src/store/unfinished-file.ts';
 import { writeFileWhole } from '../../../src/store/write-file-whole.ts';
@@ -163,23 +165,31 @@ describe('checking', () => {
 });
 
 describe('collecting garbage', () => {
+  function collection(changes: Partial<Collection>): Collection {
+    return {
+      ...{ images: [], handedOut: new HandedOutImages(folder), mounted: () => new Set() },
+      ...{ now: Date.now(), dryRun: false, unknownMounts: 'refuse' },
+      ...changes,
+    };
+  }
+
   test('removes what is not needed and nothing else', async () => {
     const [kept, removed] = [await add('kept'), await add('removed')];
     writeFileSync(join(store.path, 'README'), 'stays');
-    const needed = new Set([kept]);
-    const dry = collectGarbage(store.path, needed, { dryRun: true, now: Date.now() });
+    const images = [{ digest: verityDigest(Buffer.from('an image')), objects: [kept] }];
+    const dry = await collectGarbage(store.path, collection({ images, dryRun: true }));
     expect(dry).toEqual({ removed: [removed], bytes: 7, kept: 1 });
     expect(store.has(removed)).toBe(true);
-    expect(collectGarbage(store.path, needed, { dryRun: false, now: Date.now() })).toEqual(dry);
+    expect(await collectGarbage(store.path, collection({ images }))).toEqual(dry);
     expect(store.has(removed)).toBe(false);
     expect(store.missing([kept, 'README'])).toEqual([]);
   });
 
-  test('removes what a writer left a day ago, and not what one is writing', () => {
+  test('removes what a writer left a day ago, and not what one is writing', async () => {
     writeFileSync(join(store.path, '.tmp-old'), '');
     writeFileSync(join(store.path, '.tmp-new'), '');
     utimesSync(join(store.path, '.tmp-old'), 1, 1);
-    const { removed } = collectGarbage(store.path, new Set(), { dryRun: false, now: Date.now() });
+    const { removed } = await collectGarbage(store.path, collection({}));
     expect(removed).toEqual(['.tmp-old']);
     expect(readdirSync(store.path)).toEqual(['.tmp-new']);
   });
