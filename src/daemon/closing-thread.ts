@@ -1,18 +1,20 @@
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { closeFd } from '../sys/fd.ts';
 
 // A closer: it closes what it is sent and answers with what went wrong. A close(2) that hangs holds this thread and
 // nothing else.
 
-// Whoever hears nothing of a thread knows that it has closed nothing.
-parentPort?.postMessage('started');
+/** How many of the descriptors it was sent last it has begun to close; read by others where it ends before it answers. */
+const begun = new Int32Array(workerData as SharedArrayBuffer);
+
 parentPort?.on('message', (fds: readonly number[] | 'end') => {
   if (fds === 'end') {
     parentPort?.close();
     return;
   }
   const faults: string[] = [];
-  for (const fd of fds) {
+  for (const [index, fd] of fds.entries()) {
+    Atomics.store(begun, 0, index + 1);
     try {
       closeFd(fd);
     } catch (error) {

@@ -21,6 +21,16 @@ interface Work {
   readonly batches: readonly Batch[];
 }
 
+/** A thread, and the count of what it has begun to close of what it was given last, which it writes as it goes. */
+interface Closer {
+  readonly worker: Worker;
+  readonly begun: Int32Array;
+}
+
+function descriptorsIn(batches: readonly Batch[]): number {
+  return batches.reduce((sum, { fds }) => sum + fds.length, 0);
+}
+
 /** After a thread could not be started, for want of descriptors or memory: trying again at once would spin. */
 const retryMilliseconds = 1000;
 
@@ -44,12 +54,10 @@ export class Closing {
   readonly #onBug: (error: unknown) => void;
   readonly #lanes = new Map<number, Lane>();
   readonly #ready: Lane[] = [];
-  readonly #idle: Worker[] = [];
-  readonly #threads = new Set<Worker>();
-  readonly #working = new Map<Worker, Work>();
+  readonly #idle: Closer[] = [];
+  readonly #threads = new Set<Closer>();
+  readonly #working = new Map<Closer, Work>();
   readonly #split = new FairSplit();
-  /** Those that have loaded their program. */
-  readonly #started = new WeakSet<Worker>();
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -92,66 +100,73 @@ export class Closing {
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#retry);
-    for (const worker of this.#idle.splice(0)) this.#end(worker);
+    for (const closer of this.#idle.splice(0)) this.#end(closer);
   }
 
   #dispatch(): void {
     const { threads } = this.#limits;
     while (this.#retry === undefined) {
       const index = this.#ready.findIndex(({ owner }) => this.#split.mayTake(owner, 1, threads));
-      const worker = index < 0 ? undefined : this.#worker();
-      if (worker === undefined) return;
-      for (const lane of this.#ready.splice(index, 1)) this.#give(worker, lane);
+      const closer = index < 0 ? undefined : this.#closer();
+      if (closer === undefined) return;
+      for (const lane of this.#ready.splice(index, 1)) this.#give(closer, lane);
     }
   }
 
-  #worker(): Worker | undefined {
+  #closer(): Closer | undefined {
     return this.#idle.pop() ?? (this.#threads.size < this.#limits.threads ? this.#start() : undefined);
   }
 
-  #give(worker: Worker, lane: Lane): void {
+  #give(closer: Closer, lane: Lane): void {
     const batches = lane.waiting;
     const fds = batches.flatMap((batch) => batch.fds);
     lane.waiting = [];
     lane.closing = true;
     this.#split.take(lane.owner, 1);
-    this.#working.set(worker, { lane, batches });
-    worker.postMessage(fds);
+    this.#working.set(closer, { lane, batches });
+    Atomics.store(closer.begun, 0, 0);
+    closer.worker.postMessage(fds);
   }
 
-  #closed(worker: Worker, faults: readonly string[]): void {
-    const work = this.#working.get(worker);
+  #closed(closer: Closer, faults: readonly string[]): void {
+    const work = this.#working.get(closer);
     if (work === undefined) return;
-    this.#working.delete(worker);
-    const { lane, batches } = work;
-    this.#split.give(lane.owner, 1);
     for (const fault of faults) this.#onBug(new Error(fault));
-    lane.closing = false;
-    lane.backlog -= batches.reduce((sum, { fds }) => sum + fds.length, 0);
-    if (lane.waiting.length > 0) this.#ready.push(lane);
-    else this.#lanes.delete(lane.owner.user);
+    this.#leave(closer, work, descriptorsIn(work.batches), []);
     if (this.#stopped || (this.#ready.length === 0 && this.#idle.length >= this.#limits.idleThreads)) {
-      this.#end(worker);
+      this.#end(closer);
     } else {
-      this.#idle.push(worker);
+      this.#idle.push(closer);
     }
     this.#dispatch();
-    for (const { closed } of batches) closed?.();
+    for (const { closed } of work.batches) closed?.();
   }
 
-  /** The thread is gone. One that could not even start has closed nothing: its work waits for the next. */
-  #failed(worker: Worker, error: unknown): void {
-    this.#onBug(error);
-    this.#threads.delete(worker);
-    const index = this.#idle.indexOf(worker);
+  /** The closer is at `work` no longer: `gone` of its descriptors need no closing any more, and the next one closes `left`. */
+  #leave(closer: Closer, { lane }: Work, gone: number, left: readonly Batch[]): void {
+    this.#working.delete(closer);
+    this.#split.give(lane.owner, 1);
+    lane.closing = false;
+    lane.backlog -= gone;
+    lane.waiting = [...left, ...lane.waiting];
+    if (lane.waiting.length > 0) this.#ready.push(lane);
+    else if (lane.backlog === 0) this.#lanes.delete(lane.owner.user);
+  }
+
+  /**
+   * The thread is gone, and another takes its place: it closes what this one had not begun with. The one that it was at is
+   * not touched again, because its number may be another file's by now: it stays in its user's backlog.
+   */
+  #failed(closer: Closer): void {
+    this.#threads.delete(closer);
+    const index = this.#idle.indexOf(closer);
     if (index >= 0) this.#idle.splice(index, 1);
-    const work = this.#working.get(worker);
-    this.#working.delete(worker);
-    if (work !== undefined) this.#split.give(work.lane.owner, 1);
-    if (work !== undefined && !this.#started.has(worker)) {
-      work.lane.closing = false;
-      work.lane.waiting = [...work.batches, ...work.lane.waiting];
-      this.#ready.push(work.lane);
+    const work = this.#working.get(closer);
+    if (work !== undefined) {
+      const begun = Atomics.load(closer.begun, 0);
+      const { closed, left } = divide(work.batches, begun);
+      this.#leave(closer, work, Math.max(begun - 1, 0), left);
+      for (const batch of closed) batch.closed?.();
     }
     this.#retry ??= setTimeout(() => {
       this.#retry = undefined;
@@ -159,24 +174,50 @@ export class Closing {
     }, retryMilliseconds);
   }
 
-  #start(): Worker {
+  #start(): Closer {
+    const begun = new Int32Array(new SharedArrayBuffer(4));
     // Without trackUnmanagedFds: false, Node would close descriptors that it believes the thread to have left behind.
-    const worker = new Worker(threadFile('closing-thread'), { trackUnmanagedFds: false });
+    const worker = new Worker(threadFile('closing-thread'), {
+      trackUnmanagedFds: false,
+      workerData: begun.buffer,
+    });
+    const closer: Closer = { worker, begun };
     worker.unref();
-    worker.on('message', (answer: readonly string[] | 'started') => {
-      if (answer === 'started') this.#started.add(worker);
-      else this.#closed(worker, answer);
+    worker.on('message', (faults: readonly string[]) => {
+      this.#closed(closer, faults);
     });
-    worker.on('error', (error: unknown) => {
-      this.#failed(worker, error);
+    worker.on('error', this.#onBug);
+    worker.on('exit', () => {
+      if (this.#threads.has(closer)) this.#failed(closer);
     });
-    this.#threads.add(worker);
-    return worker;
+    this.#threads.add(closer);
+    return closer;
   }
 
   /** It ends by itself: ending a thread from outside while it is in native code ends the process. */
-  #end(worker: Worker): void {
-    this.#threads.delete(worker);
-    worker.postMessage('end');
+  #end(closer: Closer): void {
+    this.#threads.delete(closer);
+    closer.worker.postMessage('end');
   }
+}
+
+/**
+ * What a closer that is gone leaves of `batches`, where the descriptor number `begun` was its last: of that batch only those
+ * behind it, and whoever wants to know when all of it is closed never will.
+ */
+export function divide(
+  batches: readonly Batch[],
+  begun: number,
+): { readonly closed: readonly Batch[]; readonly left: readonly Batch[] } {
+  const closed: Batch[] = [];
+  const left: Batch[] = [];
+  let start = 0;
+  for (const batch of batches) {
+    const end = start + batch.fds.length;
+    if (start >= begun) left.push(batch);
+    else if (end < begun) closed.push(batch);
+    else if (end > begun) left.push({ fds: batch.fds.slice(begun - start), closed: undefined });
+    start = end;
+  }
+  return { closed, left };
 }
