@@ -11,6 +11,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   api: ['varlink'],
   verity: ['base'],
   composefs: ['base', 'verity'],
+  ddi: ['base'],
   trust: ['base'],
   policy: ['base', 'trust'],
   mount: ['base', 'policy'],
@@ -49,7 +50,7 @@ const packages: Readonly<Record<string, RegExp>> = {
 };
 
 /** Folders whose code reads no file, no clock, no network and writes no log. */
-const pure = ['base', 'varlink', 'api', 'verity', 'composefs', 'trust', 'mount'];
+const pure = ['base', 'varlink', 'api', 'verity', 'composefs', 'ddi', 'trust', 'mount'];
 
 function sources(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
