@@ -12,6 +12,8 @@ import { entryBytes, parseEntry, parseGuid } from './gpt-entry.ts';
 export interface PartitionTable {
   readonly sectorBytes: number;
   readonly diskUuid: string;
+  /** Where its entries begin, in bytes. */
+  readonly entriesOffset: number;
   /** Used entries, by their place in the table. No two overlap, and all lie within the image. */
   readonly partitions: readonly Partition[];
 }
@@ -56,6 +58,7 @@ export function readPartitionTable(source: ByteSource): PartitionTable {
   return {
     sectorBytes,
     diskUuid: parseGuid(primary.diskGuid),
+    entriesOffset: primary.entriesAt * sectorBytes,
     partitions: readPartitions(primary, sectorBytes),
   };
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Node, on Debian, as root: packages by apt, and into .cache/sid the programs of
-# Debian sid that the host's own release is too old for (varlinkctl of systemd 260 or later, the tools of composefs and of
-# EROFS).
+# Debian sid that the host's own release is too old for (varlinkctl, systemd-repart and systemd-dissect of systemd 260 or
+# later, the tools of composefs and of EROFS).
 # Running it again is quick: what is there stays.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,11 +12,12 @@ packages=(acl attr btrfs-progs bubblewrap busybox-static ca-certificates cpio dm
   gcc kmod libc6-dev mmdebstrap openssh-client openssl podman python3 systemd uidmap util-linux xz-utils zstd)
 install_packages "${packages[@]}"
 
-if [ ! -e .cache/sid/ready ] || [ ! -e .cache/sid/usr/bin/fsck.erofs ]; then
+sid_packages=systemd,systemd-container,systemd-repart,libcryptsetup12,composefs,erofs-utils
+if [ "$(cat .cache/sid/ready 2>/dev/null)" != "$sid_packages" ]; then
   rm -rf .cache/sid
   mkdir -p .cache
-  retry mmdebstrap --quiet --variant=extract --include=systemd,composefs,erofs-utils \
+  retry mmdebstrap --quiet --variant=extract "--include=$sid_packages" \
     --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' \
     sid .cache/sid "deb [signed-by=$debian_keyring] $(debian_mirror) sid main"
-  touch .cache/sid/ready
+  echo "$sid_packages" >.cache/sid/ready
 fi

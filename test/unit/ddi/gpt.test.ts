@@ -49,6 +49,7 @@ describe('a sound table', () => {
     expect(table(image)).toEqual({
       sectorBytes,
       diskUuid: testUuid(0),
+      entriesOffset: 2 * sectorBytes,
       partitions: [
         {
           number: 1,
