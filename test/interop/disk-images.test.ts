@@ -102,7 +102,7 @@ describe.skipIf(
       name: 'usr with hashes and their signature beside root, home and esp',
       partitions: [
         ['Type=esp', 'SizeMinBytes=1M', 'SizeMaxBytes=1M'],
-        ['Type=root', 'Format=ext4', 'CopyFiles=/etc', 'SizeMinBytes=8M', 'SizeMaxBytes=8M'],
+        ['Type=root', 'Format=ext4', 'CopyFiles=/', 'SizeMinBytes=8M', 'SizeMaxBytes=8M'],
         [
           'Type=usr',
           'Format=squashfs',
