@@ -27,27 +27,36 @@ export function checkAsked({ rule, question }: Case): Verdict {
 /** users and groups; both where both are given. */
 export function checkCaller({ rule, question: { caller } }: Case): Verdict {
   if (!isAmongUsers(rule, caller)) return denied(`is not for ${describeCaller(caller)}`);
-  if (rule.groups?.some((gid) => caller.gids.includes(gid)) === false) {
+  if (!isInGroup(rule, caller)) {
     return denied(
-      `is for groups ${rule.groups.join(', ')}, and ${describeCaller(caller)} is in none of them`,
+      `is for groups ${rule.groups?.join(', ') ?? ''}, and ${describeCaller(caller)} is in none of them`,
     );
   }
   return held(`is for ${describeCaller(caller)}`);
 }
 
-/**
- * User 0 is root of the initial user namespace or nobody in particular: a container's root without a user namespace
- * of its own shows the same number, and only rules for everybody are for it.
- */
+/** Only rules for everybody are for nobody in particular. */
 function isAmongUsers(rule: Rule, caller: CallerIdentity): boolean {
-  const nobodyInParticular = caller.uid === 0 && !caller.root;
   return (
     rule.users?.some(
       (match) =>
         match.kind === 'everybody' ||
-        (!nobodyInParticular && match.first <= caller.uid && caller.uid <= match.last),
+        (!isNobodyInParticular(caller) && match.first <= caller.uid && caller.uid <= match.last),
     ) ?? true
   );
+}
+
+/** The groups are those that the process itself has. Nobody in particular is in none: setgroups(2) gives it any. */
+function isInGroup({ groups }: Rule, caller: CallerIdentity): boolean {
+  return groups?.some((gid) => !isNobodyInParticular(caller) && caller.gids.includes(gid)) ?? true;
+}
+
+/**
+ * User 0 is root of the initial user namespace or nobody in particular: a container's root without a user namespace
+ * of its own shows the same number.
+ */
+function isNobodyInParticular({ uid, root }: CallerIdentity): boolean {
+  return uid === 0 && !root;
 }
 
 function describeCaller(caller: CallerIdentity): string {

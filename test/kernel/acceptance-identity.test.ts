@@ -20,19 +20,22 @@ const skip = needs(
   'root, python3, setpriv',
 );
 
-const asUser = (uid: number): readonly string[] => [
+const asUser = (uid: number, groups = '--clear-groups'): readonly string[] => [
   'setpriv',
   `--reuid=${uid}`,
   `--regid=${uid}`,
-  '--clear-groups',
+  groups,
   '--',
 ];
+const inGroup = '--groups=500';
 const inNamespace = ['unshare', '--user', '--map-root-user', '--'];
 const subordinate = (creator: number, uid: number): readonly string[] => [
   ...python('acceptance-subordinate.py'),
   String(creator),
   String(uid),
 ];
+/** Sets its groups, as root of a user namespace may, and goes on as the command that follows. */
+const takingGroups = ['setpriv', inGroup, '--'];
 const bounded = ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin', '--'];
 
 describe.skipIf(skip)('who a caller is to the policy', () => {
@@ -44,16 +47,16 @@ describe.skipIf(skip)('who a caller is to the policy', () => {
     const folder = join(place.folder, 'images');
     mkdirSync(folder, { mode: 0o755 });
     const signer = new Signer();
-    for (const name of ['unsigned', 'user', 'subordinate', 'zero']) {
+    for (const name of ['unsigned', 'user', 'subordinate', 'zero', 'group']) {
       const image = smallImage({ hello: `${name}\n` });
       writeFileSync(join(folder, `${name}.cfs`), image);
       if (name !== 'unsigned')
         writeFileSync(join(folder, `${name}.cfs.sig`), signer.sign(digestOf(image), `example/${name}`));
     }
-    const rule = (name: string, users: string): string => `
+    const rule = (name: string, users: string, kind = 'users'): string => `
 [[rules]]
 name = "${name}"
-users = ["${users}"]
+${kind} = ["${users}"]
 images = ["example/${name}"]
 signed-by = ["site"]
 verity = "never"
@@ -72,6 +75,7 @@ verity = "never"
 ${rule('user', '1000')}
 ${rule('subordinate', '100000-165535')}
 ${rule('zero', '0')}
+${rule('group', '500', 'groups')}
 `;
     host = await Host.start({
       folder: place.folder,
@@ -106,7 +110,7 @@ ${rule('zero', '0')}
   function rulesFor(wrapper: readonly string[]): string[] {
     const unsigned = ask(wrapper, 'Mount', { image: { name: 'unsigned' }, allowUnsigned: true });
     if (unsigned.error !== undefined) expect(refusals).toContain(unsigned.error);
-    const signed = ['user', 'subordinate', 'zero'].filter((name) => {
+    const signed = ['user', 'subordinate', 'zero', 'group'].filter((name) => {
       const answer = ask(wrapper, 'Mount', { image: { name } });
       if (answer.error !== undefined) expect(answer.error).toBe(errorName('DeniedByPolicy'));
       return answer.error === undefined;
@@ -130,6 +134,16 @@ ${rule('zero', '0')}
     ['a nested container with subordinate IDs', [...subordinate(1000, 0), ...inNamespace], ['user']],
     ["another user's subordinate user", subordinate(1001, 33), []],
     ['a subordinate user of a namespace that root made', subordinate(0, 33), ['subordinate']],
+    ['root in a group', takingGroups, ['root', 'zero', 'group']],
+    ['a user in a group', asUser(1001, inGroup), ['group']],
+    ['a container that kept a group of its user', [...asUser(1001, inGroup), ...inNamespace], ['group']],
+    ['user 0 without CAP_SYS_ADMIN, which may take any group', [...bounded, ...takingGroups], []],
+    ['root of a container that takes a group of that number', [...subordinate(1001, 0), ...takingGroups], []],
+    [
+      'root of a namespace that root made, in the same way',
+      [...subordinate(0, 0), ...takingGroups],
+      ['subordinate'],
+    ],
   ])('%s', (_, wrapper, rules) => {
     expect(rulesFor(wrapper)).toEqual(rules);
   });
