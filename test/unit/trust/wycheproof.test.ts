@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { fromHex } from '../../../src/base/bytes.ts';
 import { parseSpki } from '../../../src/trust/key.ts';
-import type { PublicKey } from '../../../src/trust/public-key.ts';
+import type { HashName, PublicKey } from '../../../src/trust/public-key.ts';
 import { KeyInvalid } from '../../../src/trust/public-key.ts';
 import { absent } from '../../support/needs.ts';
 import { wycheproofVectors } from '../../support/vectors.ts';
@@ -36,13 +36,30 @@ const ssh =
   (key, message, signature) =>
     key.verifySsh(algorithm, message, signature);
 
-const files: readonly (readonly [string, Verify])[] = [
-  ['ed25519', dsse],
-  ['ecdsa_secp256r1_sha256', dsse],
-  ['ecdsa_secp384r1_sha384', dsse],
-  ...[2048, 3072, 4096, 8192].flatMap((bits) =>
-    [256, 512].map((hash) => [`rsa_signature_${bits}_sha${hash}`, ssh(`rsa-sha2-${hash}`)] as const),
-  ),
+/** As certificates and CMS carry signatures. */
+const hashed =
+  (hash: HashName): Verify =>
+  (key, message, signature) =>
+    key.verifyHashed(hash, message, signature);
+const hashes = ['sha256', 'sha384', 'sha512'] as const;
+
+const files: readonly (readonly [name: string, as: string, verify: Verify])[] = [
+  ['ed25519', 'dsse', dsse],
+  ['ed25519', 'ssh', ssh('ssh-ed25519')],
+  ['ed25519', 'pkcs7', hashed('sha512')],
+  ['ecdsa_secp256r1_sha256', 'dsse', dsse],
+  ['ecdsa_secp384r1_sha384', 'dsse', dsse],
+  ...[
+    ['secp256r1', 'sha256'] as const,
+    ['secp256r1', 'sha512'] as const,
+    ...hashes.map((hash) => ['secp384r1', hash] as const),
+  ].map(([curve, hash]) => [`ecdsa_${curve}_${hash}`, 'pkcs7', hashed(hash)] as const),
+  ...[2048, 3072, 4096, 8192].flatMap((bits) => [
+    ...[256, 512].map(
+      (hash) => [`rsa_signature_${bits}_sha${hash}`, 'ssh', ssh(`rsa-sha2-${hash}`)] as const,
+    ),
+    ...hashes.map((hash) => [`rsa_signature_${bits}_${hash}`, 'pkcs7', hashed(hash)] as const),
+  ]),
 ];
 
 /** RSA keys that are never taken, whatever they signed: an exponent of 3 (FIPS 186-5 wants 65,537 or more). */
@@ -54,7 +71,7 @@ const missing = absent(
 );
 
 describe.skipIf(missing)("project Wycheproof's vectors", () => {
-  test.each(files)('%s', (name, verify) => {
+  test.each(files)('%s, as %s has it', (name, _format, verify) => {
     const path = join(wycheproofVectors ?? '', `${name}_test.json`);
     const file = JSON.parse(readFileSync(path, 'utf8')) as File;
     const bytes = (hex: string): Uint8Array => fromHex(hex) ?? new Uint8Array();
