@@ -1,5 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { OwnedFd } from '../sys/fd.ts';
+import { lockFile } from '../sys/file.ts';
 import { withPath } from './input-file.ts';
 
 /**
@@ -23,4 +25,20 @@ export function replaceFile(path: string, bytes: Uint8Array, mode = 0o644): void
       closeSync(folder);
     }
   });
+}
+
+/**
+ * As replaceFile, unless `changed` says that the file is not what it was; false then. Whoever replaces a file of the same folder
+ * so waits meanwhile (flock(2) on the folder): nobody writes between the look and the replacement. Throws CommandError.
+ */
+export function replaceFileUnless(path: string, bytes: Uint8Array, changed: () => boolean): boolean {
+  const folder = withPath(path, () => new OwnedFd(openSync(dirname(path), 'r')));
+  try {
+    lockFile(folder.number, 'exclusive', 'wait');
+    if (changed()) return false;
+    replaceFile(path, bytes);
+    return true;
+  } finally {
+    folder.close();
+  }
 }

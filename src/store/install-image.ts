@@ -1,5 +1,5 @@
-import { closeSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { closeSync, lstatSync, readFileSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 
 import type { Digest } from '../base/digest.ts';
 import { scanImage } from '../composefs/scan.ts';
@@ -11,8 +11,8 @@ import { makeDirectory } from './make-directory.ts';
 import { objectDigest, openRegular, StoreError } from './objects.ts';
 import { lockStore } from './store-lock.ts';
 import { Slots } from './slots.ts';
-import { errorCode } from './unfinished-file.ts';
-import { writeFileWhole } from './write-file-whole.ts';
+import { errorCode, synchronizeDirectory } from './unfinished-file.ts';
+import { prepareFile } from './write-file-whole.ts';
 
 const objectsAtOnceMax = 8;
 
@@ -22,8 +22,22 @@ export interface InstallOptions {
   readonly from: ObjectStore;
   readonly into: string;
   readonly store: ObjectStore;
+  /** Looks at the signature before anything is put in place; throws where it must not be. */
+  readonly checkSignature?: (path: string, signature: Uint8Array, digest: Digest) => void;
   /** Called after each object, with how many there are in the store by then and how many there will be. */
   readonly onProgress?: (done: number, all: number) => void;
+}
+
+/** Objects of an image are in neither store. */
+export class ObjectsNotFound extends Error {
+  override readonly name = 'ObjectsNotFound';
+  /** Their paths in a store, in the order in which the image names them. */
+  readonly objects: readonly string[];
+
+  constructor(objects: readonly string[]) {
+    super(`${objects.length === 1 ? 'an object is' : `${objects.length} objects are`} in neither store`);
+    this.objects = objects;
+  }
 }
 
 /** What was installed. `newObjects` were not in the store before; `signature` is undefined where there was none. */
@@ -37,9 +51,10 @@ export interface Installed {
 
 /**
  * Copies the objects that an image needs, then its signature (IMAGE.sig), then the image, so that the image is only
- * there once everything else is. Each object is hashed on the way, also those that the store has already; every file
- * gets fs-verity where the filesystem has it. Throws StoreError for what is missing or damaged, ImageError for an
- * image that is; whatever was complete by then stays.
+ * there once everything else is; a signature of the image that was there before does not stay. Each object is hashed on the
+ * way, also those that the store has already; every file gets fs-verity where the filesystem has it. Throws ObjectsNotFound
+ * before anything is put in place, StoreError for what is damaged, ImageError for an image that is; objects that were complete
+ * by then stay.
  */
 export async function installImage(options: InstallOptions): Promise<Installed> {
   const lock = lockStore(options.store.path, 'add');
@@ -52,20 +67,49 @@ export async function installImage(options: InstallOptions): Promise<Installed> 
 
 async function installIntoStore(options: InstallOptions): Promise<Installed> {
   const bytes = readRegular(options.image);
+  const digest = verityDigest(bytes);
   const needed = neededObjects(options.image, bytes);
+  const signature = readWherePresent(`${options.image}.sig`);
+  if (signature !== undefined) options.checkSignature?.(`${options.image}.sig`, signature, digest);
+  const missing = options.from.missing(options.store.missing(needed.map(({ path }) => path)));
+  if (missing.length > 0) throw new ObjectsNotFound(missing);
+  const image = join(options.into, basename(options.image));
+  for (const path of [image, `${image}.sig`]) demandReplaceable(path);
   const newObjects = await copyObjects(needed, options);
   makeDirectory(options.into);
-  const image = join(options.into, basename(options.image));
-  const signature = readWherePresent(`${options.image}.sig`);
-  if (signature !== undefined) await writeFileWhole(`${image}.sig`, signature, { verity: false });
-  await writeFileWhole(image, bytes, { verity: true });
+  await putInPlace(image, bytes, signature);
   return {
-    digest: verityDigest(bytes),
+    digest,
     image,
     signature: signature === undefined ? undefined : `${image}.sig`,
     objects: needed.length,
     newObjects,
   };
+}
+
+/** What comes last cannot fail for what lies there. */
+function demandReplaceable(path: string): void {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (status?.isDirectory() === true) throw new StoreError(path, 'a directory is in the way');
+}
+
+/**
+ * Image and signature get their names when both are on the disk, one straight after the other: whoever looks in between
+ * sees an image whose signature is another's, or is none, which is refused.
+ */
+async function putInPlace(
+  image: string,
+  bytes: Uint8Array,
+  signature: Uint8Array | undefined,
+): Promise<void> {
+  const beside = `${image}.sig`;
+  using newImage = await prepareFile(image, bytes, { verity: true });
+  using newSignature =
+    signature === undefined ? undefined : await prepareFile(beside, signature, { verity: false });
+  if (newSignature === undefined) rmSync(beside, { force: true });
+  else newSignature.replace(beside);
+  newImage.replace(image);
+  await synchronizeDirectory(dirname(image));
 }
 
 function readRegular(path: string): Uint8Array {
@@ -119,7 +163,6 @@ async function installObject(path: string, digest: Digest, options: InstallOptio
     return false;
   }
   const here = join(options.from.path, path);
-  if (!options.from.has(path)) throw new StoreError(here, 'the image needs this object, and it is not there');
   const source = openRegular(here);
   try {
     return (await options.store.add(source, digest)).isNew;

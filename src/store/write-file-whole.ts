@@ -12,10 +12,24 @@ export async function writeFileWhole(
   bytes: Uint8Array,
   options: { readonly verity: boolean },
 ): Promise<void> {
-  const directory = dirname(path);
-  using file = await UnfinishedFile.create(directory);
-  for (let offset = 0; offset < bytes.length;) offset += writeSync(file.fd, bytes, offset);
-  await file.finish(0o644, options.verity);
+  using file = await prepareFile(path, bytes, options);
   file.replace(path);
-  await synchronizeDirectory(directory);
+  await synchronizeDirectory(dirname(path));
+}
+
+/** The first half of it: a file that is on the disk and has no name yet, which may become `path`. The caller disposes of it. */
+export async function prepareFile(
+  path: string,
+  bytes: Uint8Array,
+  options: { readonly verity: boolean },
+): Promise<UnfinishedFile> {
+  const file = await UnfinishedFile.create(dirname(path));
+  try {
+    for (let offset = 0; offset < bytes.length;) offset += writeSync(file.fd, bytes, offset);
+    await file.finish(0o644, options.verity);
+    return file;
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
 }

@@ -1,11 +1,21 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { checkStore } from '../../src/store/check-store.ts';
+import { isRoot, needs } from '../support/needs.ts';
 import { Random } from '../support/random.ts';
 
 // CFS_KILLS says how many moments of each work; CFS_FUZZ_SEED which.
@@ -20,7 +30,7 @@ let image: string;
 
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'cfs-killed-'));
-  [source, full, image] = [join(folder, 'source'), join(folder, 'full'), join(folder, 'image')];
+  [source, full, image] = [join(folder, 'source'), join(folder, 'full'), join(folder, 'image.cfs')];
   mkdirSync(source);
   for (let index = 0; index < files; index++)
     writeFileSync(join(source, `file-${index}`), `${index} `.repeat(30 + index * 7));
@@ -108,6 +118,47 @@ test.each(works)(
       expect(
         readdirSync(store, { recursive: true }).filter((path) => String(path).includes('.tmp-')),
       ).toEqual([]);
+      rmSync(store, { recursive: true });
+    }
+  },
+);
+
+test.skipIf(needs('interop', isRoot, 'only root can install'))(
+  `what is installed is there whole, with its own signature or none, whenever install is killed (${kills} moments)`,
+  async () => {
+    const [older, newer] = [Buffer.from('of the older image'), Buffer.from('of the newer image')];
+    writeFileSync(`${image}.sig`, newer);
+    const place = mkdtempSync(join(folder, 'installs-'));
+    const install = (store: string, into: string): readonly string[] => [
+      'install',
+      image,
+      '--from',
+      full,
+      '--into',
+      into,
+      '--store',
+      store,
+      '--no-verify',
+    ];
+    const begun = performance.now();
+    mountctl(...install(join(place, 'trial'), join(place, 'trial-images')));
+    const duration = performance.now() - begun;
+    const random = new Random(1);
+    for (let moment = 0; moment < kills; moment++) {
+      const [store, into] = [join(place, `store-${moment}`), join(place, `images-${moment}`)];
+      mkdirSync(into);
+      writeFileSync(join(into, 'image.cfs'), 'the older image');
+      writeFileSync(join(into, 'image.cfs.sig'), older);
+      await killed((duration * (5 + random.below(95))) / 100, install(store, into));
+      const now = readFileSync(join(into, 'image.cfs'));
+      if (now.toString('latin1') !== 'the older image') {
+        expect(now.equals(readFileSync(image))).toBe(true);
+        expect(readFileSync(join(into, 'image.cfs.sig')).equals(newer)).toBe(true);
+        expect(mountctl('missing', image, '--store', store)).toBe('');
+      }
+      if (existsSync(store)) expect((await checkStore(store)).problems).toEqual([]);
+      mountctl(...install(store, into));
+      expect(readFileSync(join(into, 'image.cfs')).equals(readFileSync(image))).toBe(true);
       rmSync(store, { recursive: true });
     }
   },

@@ -30,7 +30,7 @@ import { CommandError } from '../command-error.ts';
 import { recogniseFileSystem } from '../file-system-of-image.ts';
 import { measureFile, readInputFile, withPath } from '../input-file.ts';
 import { print, warn } from '../output.ts';
-import { replaceFile } from '../replace-file.ts';
+import { replaceFileUnless } from '../replace-file.ts';
 
 interface SignOptions {
   key: string;
@@ -111,8 +111,26 @@ async function signImage(image: string, options: SignOptions): Promise<void> {
   };
   warnOfTimes(statement);
   const output = options.output ?? `${image}.sig`;
-  replaceFile(output, formatEnvelope(await envelopeFor(output, statement, signer)));
+  await addSignature(output, statement, signer);
   print(`${output}: ${statement.digest} signed as ${statement.name} by ${signer.publicKey.id}`);
+}
+
+/** Adds the signature to those in the file, among them any that others add meanwhile: signing may wait for a person. */
+async function addSignature(output: string, statement: Statement, signer: Signer): Promise<void> {
+  for (;;) {
+    const before = readWherePresent(output);
+    const signed = formatEnvelope(await envelopeFor(output, before, statement, signer));
+    const written = replaceFileUnless(output, signed, () => !isSame(before, readWherePresent(output)));
+    if (written) return;
+  }
+}
+
+function isSame(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : Buffer.compare(a, b) === 0;
+}
+
+function readWherePresent(path: string): Uint8Array | undefined {
+  return existsSync(path) ? readInputFile(path, signatureFileBytesMax) : undefined;
 }
 
 /** Signs the digest alone. A file holds one such signature: another one is not added, and nothing is overwritten. */
@@ -127,15 +145,18 @@ async function signBare(image: string, options: SignOptions): Promise<void> {
     );
   }
   const output = options.output ?? `${image}.sig`;
-  if (existsSync(output)) {
-    throw new CommandError(
-      `${output}: it exists already; write this signature to another file, with --output`,
-    );
-  }
+  demandAbsent(output);
   const signer = await readSigner(options);
   const digest = measureFile(image);
-  replaceFile(output, await signedBare(digest, signer, options));
+  const signed = await signedBare(digest, signer, options);
+  // Somebody else may have signed meanwhile.
+  while (!replaceFileUnless(output, signed, () => existsSync(output))) demandAbsent(output);
   print(`${output}: ${digest} signed by ${signer.publicKey.id}`);
+}
+
+function demandAbsent(output: string): void {
+  if (!existsSync(output)) return;
+  throw new CommandError(`${output}: it exists already; write this signature to another file, with --output`);
 }
 
 async function signedBare(
@@ -222,11 +243,14 @@ async function passphraseOf(
   );
 }
 
-async function envelopeFor(output: string, statement: Statement, signer: Signer): Promise<Envelope> {
+async function envelopeFor(
+  output: string,
+  before: Uint8Array | undefined,
+  statement: Statement,
+  signer: Signer,
+): Promise<Envelope> {
   try {
-    const envelope = existsSync(output)
-      ? parseEnvelope(readInputFile(output, signatureFileBytesMax))
-      : openEnvelope(statement);
+    const envelope = before === undefined ? openEnvelope(statement) : parseEnvelope(before);
     checkStates(envelope, statement);
     return attachSignature(envelope, signer.publicKey, await signer.sign(signedBytesOf(envelope)));
   } catch (error) {

@@ -1,18 +1,31 @@
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 
+import { readTree } from '../../composefs/read.ts';
 import { imageSuffixes, nameOfImage } from '../../policy/image-names.ts';
-import { installImage } from '../../store/install-image.ts';
+import { installImage, ObjectsNotFound, type Installed } from '../../store/install-image.ts';
 import { ObjectStore } from '../../store/objects.ts';
+import { CommandError } from '../command-error.ts';
 import { print, warn } from '../output.ts';
+import { checkSignature } from './check-signature.ts';
 import { explained } from './explained.ts';
+import { printable } from './printable.ts';
 import { Progress } from './progress.ts';
+import { readImage } from './read-image.ts';
+import { walkTree } from './walk-tree.ts';
 
 interface InstallCommandOptions {
   readonly from: string;
   readonly into: string;
   readonly store: string;
+  readonly policy?: string;
+  /** False with --no-verify. */
+  readonly verify: boolean;
+  readonly quiet?: true;
 }
+
+/** How many of the files that are missing an error names. */
+const missingNamedMax = 5;
 
 /** Adds `install IMAGE --from STORE --into DIRECTORY --store STORE`. */
 export function addInstallCommand(program: Command): void {
@@ -20,29 +33,24 @@ export function addInstallCommand(program: Command): void {
     .command('install')
     .summary('install an image, its signature and its objects')
     .description(
-      'Copies an image, its signature (IMAGE.sig) and the objects it needs to where a policy looks for them, as root. Each ' +
+      'Copies an image, its signature (IMAGE.sig) and the objects it needs to where a policy looks for them, as root. First ' +
+        'the signature has to be one of this image, by a key of the policy where there is one, and no object may be missing. Each ' +
         'object is checked by its digest, and everything gets fs-verity where the filesystem has it. The image comes last.',
     )
     .argument('<IMAGE>', 'the image')
     .requiredOption('--from <STORE>', 'where the objects are')
     .requiredOption('--into <DIR>', 'an image directory of the policy; made where it is missing')
     .requiredOption('--store <STORE>', 'where the objects go; made where it is missing')
+    .option('-p, --policy <DIR>', 'folder with policy.d and keys.d (default: those of the service, if any)')
+    .option('--no-verify', 'take the signature as it is')
+    .option('--quiet', 'show no progress')
     .action((image: string, options: InstallCommandOptions) => runInstall(image, options));
 }
 
 async function runInstall(image: string, options: InstallCommandOptions): Promise<void> {
-  using progress = new Progress();
-  const installed = await explained(image, () =>
-    installImage({
-      image,
-      from: ObjectStore.open(options.from),
-      into: options.into,
-      store: ObjectStore.create(options.store),
-      onProgress: (done, all) => {
-        progress.show(() => `${done} of ${all} objects`);
-      },
-    }),
-  );
+  if (process.geteuid?.() !== 0)
+    throw new CommandError('only root can install: the service takes no image that another user can change');
+  const installed = await installWithProgress(image, options);
   const file = basename(installed.image);
   if (nameOfImage(file) === undefined)
     warn(
@@ -51,4 +59,43 @@ async function runInstall(image: string, options: InstallCommandOptions): Promis
   if (installed.signature === undefined)
     warn(`${image}.sig is not there: the image was installed without a signature`);
   print(`${installed.digest}  ${installed.image}`);
+}
+
+async function installWithProgress(image: string, options: InstallCommandOptions): Promise<Installed> {
+  using progress = new Progress({ quiet: options.quiet === true });
+  return await explained(image, async () => {
+    try {
+      return await installImage({
+        image,
+        from: ObjectStore.open(options.from),
+        into: options.into,
+        store: ObjectStore.create(options.store),
+        ...(options.verify && {
+          checkSignature: (path, signature, digest) => {
+            checkSignature(path, signature, digest, options.policy);
+          },
+        }),
+        onProgress: (done, all) => {
+          progress.show(() => `${done} of ${all} objects`);
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof ObjectsNotFound)) throw error;
+      throw new CommandError(`${image}: ${error.message}: ${namesOf(image, error.objects)}`);
+    }
+  });
+}
+
+/** The first of the files whose content these objects are, and where a store would have it. */
+function namesOf(image: string, objects: readonly string[]): string {
+  const wanted = new Set(objects);
+  const names: string[] = [];
+  for (const { path, inode } of walkTree(readTree(readImage(image)))) {
+    if (inode.type !== 'file' || inode.content.kind !== 'external') continue;
+    const { path: object = '' } = inode.content;
+    if (!wanted.delete(object)) continue;
+    names.push(`${printable(path)} (${printable(object)})`);
+    if (names.length === missingNamedMax) break;
+  }
+  return wanted.size === 0 ? names.join(', ') : `${names.join(', ')} and more`;
 }

@@ -4,6 +4,7 @@ import { Option } from 'commander';
 import type { Digest } from '../../base/digest.ts';
 import type { StoreReport } from '../../store/check-store.ts';
 import { checkStore } from '../../store/check-store.ts';
+import type { Garbage } from '../../store/collect-garbage.ts';
 import { collectGarbage } from '../../store/collect-garbage.ts';
 import { HandedOutImages } from '../../store/handed-out.ts';
 import { mountedImages } from '../../store/mounted-images.ts';
@@ -19,12 +20,16 @@ import { formatSize, Progress } from './progress.ts';
 import { readImage } from './read-image.ts';
 import { printLines } from './print-lines.ts';
 
-interface CollectCommandOptions {
+interface OutputOptions {
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+interface CollectCommandOptions extends OutputOptions {
   readonly image: readonly string[];
   readonly state: string;
   readonly unknownMounts: 'refuse' | 'ignore';
   readonly dryRun?: true;
-  readonly json?: true;
 }
 
 /** Adds `store add DIR FILE…`, `store check DIR` and `store gc DIR --image IMAGE…`. */
@@ -40,7 +45,8 @@ export function addStoreCommand(program: Command): void {
     .argument('<DIR>', 'the store; made where it is missing')
     .argument('<FILE...>', 'the files')
     .option('--json', 'print as JSON')
-    .action((path: string, files: string[], options: { json?: true }) => runAdd(path, files, options));
+    .option('--quiet', 'show no progress')
+    .action((path: string, files: string[], options: OutputOptions) => runAdd(path, files, options));
   store
     .command('check')
     .summary('check every object of a store')
@@ -49,7 +55,8 @@ export function addStoreCommand(program: Command): void {
     )
     .argument('<DIR>', 'the store')
     .option('--json', 'print as JSON')
-    .action((path: string, options: { json?: true }) => runCheck(path, options));
+    .option('--quiet', 'show no progress')
+    .action((path: string, options: OutputOptions) => runCheck(path, options));
   store
     .command('gc')
     .summary('remove objects that no image needs')
@@ -74,14 +81,15 @@ export function addStoreCommand(program: Command): void {
     )
     .option('--dry-run', 'say what would be removed, and remove nothing')
     .option('--json', 'print as JSON')
+    .option('--quiet', 'show no progress')
     .action((path: string, options: CollectCommandOptions) => runCollect(path, options));
 }
 
-async function runAdd(path: string, files: readonly string[], options: { json?: true }): Promise<void> {
+async function runAdd(path: string, files: readonly string[], options: OutputOptions): Promise<void> {
   const store = await explained(path, () => ObjectStore.create(path));
   const results: { file: string; digest: Digest; new: boolean }[] = [];
   const lock = await explained(path, () => lockStore(path, 'add'));
-  using progress = new Progress();
+  using progress = new Progress({ quiet: options.quiet === true });
   const add = async (file: string): Promise<void> => {
     const { digest, isNew } = await store.addFile(file);
     results.push({ file, digest, new: isNew });
@@ -98,8 +106,8 @@ async function runAdd(path: string, files: readonly string[], options: { json?: 
   }
 }
 
-async function runCheck(path: string, options: { json?: true }): Promise<void> {
-  const report = await checkWithProgress(path);
+async function runCheck(path: string, options: OutputOptions): Promise<void> {
+  const report = await checkWithProgress(path, options);
   const { objects, verityObjects, bytes, problems } = report;
   if (options.json === true) printJson({ store: path, ...report });
   else {
@@ -112,8 +120,8 @@ async function runCheck(path: string, options: { json?: true }): Promise<void> {
     );
 }
 
-async function checkWithProgress(path: string): Promise<StoreReport> {
-  using progress = new Progress();
+async function checkWithProgress(path: string, options: OutputOptions): Promise<StoreReport> {
+  using progress = new Progress({ quiet: options.quiet === true });
   return await explained(path, () =>
     checkStore(path, ({ objects, bytes }) => {
       progress.show(() => `${objects} objects, ${formatSize(bytes)}`);
@@ -125,7 +133,22 @@ async function runCollect(path: string, options: CollectCommandOptions): Promise
   const images: ImageObjects[] = [];
   for (const image of options.image) images.push(await explained(image, () => objectsOf(readImage(image))));
   const dryRun = options.dryRun === true;
-  const garbage = await explained(path, () => {
+  const garbage = await collectWithProgress(path, images, options);
+  if (options.json === true) printJson({ store: path, dryRun, ...garbage });
+  else {
+    printLines(garbage.removed);
+    const verb = dryRun ? 'would be removed' : 'removed';
+    print(`${garbage.removed.length} ${verb}, ${formatSize(garbage.bytes)}; ${garbage.kept} kept`);
+  }
+}
+
+async function collectWithProgress(
+  path: string,
+  images: readonly ImageObjects[],
+  options: CollectCommandOptions,
+): Promise<Garbage> {
+  using progress = new Progress({ quiet: options.quiet === true });
+  return await explained(path, () => {
     ObjectStore.open(path);
     return collectGarbage(path, {
       images,
@@ -133,15 +156,12 @@ async function runCollect(path: string, options: CollectCommandOptions): Promise
       mounted: () => mountedFor(options.unknownMounts),
       now: Date.now(),
       unknownMounts: options.unknownMounts,
-      dryRun,
+      dryRun: options.dryRun === true,
+      onProgress: (looked, garbage) => {
+        progress.show(() => `${looked} objects, ${garbage} of them garbage`);
+      },
     });
   });
-  if (options.json === true) printJson({ store: path, dryRun, ...garbage });
-  else {
-    printLines(garbage.removed);
-    const verb = dryRun ? 'would be removed' : 'removed';
-    print(`${garbage.removed.length} ${verb}, ${formatSize(garbage.bytes)}; ${garbage.kept} kept`);
-  }
 }
 
 /** The mounted images, as far as this process may see them where it does not matter that some are unknown. */

@@ -16,6 +16,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { objectPath } from '../../../src/store/objects.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
+import { Signer } from '../../support/hosting.ts';
+import { isRoot, needs } from '../../support/needs.ts';
 import { run } from './image-program.ts';
 
 let folder: string;
@@ -296,7 +298,7 @@ describe('store', () => {
   });
 });
 
-describe('install', () => {
+describe.skipIf(needs('kernel', isRoot, 'only root can install'))('install', () => {
   const install = (...more: readonly string[]): ReturnType<typeof run> =>
     run(
       'install',
@@ -310,9 +312,20 @@ describe('install', () => {
       ...more,
     );
 
+  const policy = (): string => join(folder, 'policy');
+  /** Signs the image with a new key, the only one that the policy knows. */
+  function sign(): void {
+    const signer = new Signer();
+    mkdirSync(join(policy(), 'policy.d'), { recursive: true });
+    mkdirSync(join(policy(), 'keys.d'), { recursive: true });
+    writeFileSync(join(policy(), 'policy.d', '10.toml'), '[[keys]]\nid = "site"\nfile = "site.pub"\n');
+    writeFileSync(join(policy(), 'keys.d', 'site.pub'), signer.publicPem);
+    writeFileSync(`${image}.sig`, signer.sign(verityDigest(readFileSync(image)), 'example/app'));
+  }
+
   test('copies the image, the signature and the objects', async () => {
     const { stdout: digest } = await build();
-    writeFileSync(`${image}.sig`, 'a signature');
+    sign();
     expect(await install()).toEqual({
       stdout: `${digest.trim()}  ${folder}/images/image.cfs\n`,
       stderr: '',
@@ -337,9 +350,53 @@ describe('install', () => {
     },
   );
 
-  test('says that there is no signature', async () => {
+  test('says that there is no signature, and leaves none of an older image', async () => {
     await build();
+    mkdirSync(join(folder, 'images'));
+    writeFileSync(join(folder, 'images', 'image.cfs'), 'older');
+    writeFileSync(join(folder, 'images', 'image.cfs.sig'), 'of the older one');
     expect((await install()).stderr).toContain('image.cfs.sig is not there');
+    expect(readdirSync(join(folder, 'images'))).toEqual(['image.cfs']);
+    expect(readFileSync(join(folder, 'images', 'image.cfs')).equals(readFileSync(image))).toBe(true);
+  });
+
+  test('takes a signature by a key of the policy, and no other', async () => {
+    await build();
+    sign();
+    const mine = readFileSync(join(policy(), 'keys.d', 'site.pub'));
+    writeFileSync(join(policy(), 'keys.d', 'site.pub'), new Signer().publicPem);
+    const refused = await install('--policy', policy());
+    expect(refused.failure).toMatch(/image\.cfs\.sig: no key of the policy made this signature \(signed by /);
+    expect(readdirSync(folder)).not.toContain('images');
+    expect(readdirSync(join(folder, 'target'))).toEqual([]);
+    expect((await install('--policy', policy(), '--no-verify')).failure).toBeUndefined();
+    writeFileSync(join(policy(), 'keys.d', 'site.pub'), mine);
+    expect(await install('--policy', policy())).toMatchObject({ stderr: '', failure: undefined });
+  });
+
+  test('takes no signature of another image, whoever made it', async () => {
+    await build();
+    sign();
+    const other = readFileSync(`${image}.sig`);
+    writeFileSync(join(folder, 'source', 'small'), 'changed');
+    await build();
+    for (const [file, reason] of [
+      [other, /no signature of this image: .*it is about the image sha256:/],
+      [Buffer.from('nothing'), /no signature of this image: /],
+    ] as const) {
+      writeFileSync(`${image}.sig`, file);
+      expect((await install()).failure).toMatch(reason);
+      expect(readdirSync(folder)).not.toContain('images');
+    }
+  });
+
+  test('puts nothing in place where something is in the way', async () => {
+    await build();
+    sign();
+    mkdirSync(join(folder, 'images', 'image.cfs'), { recursive: true });
+    expect((await install()).failure).toContain('images/image.cfs: a directory is in the way');
+    expect(readdirSync(join(folder, 'images'))).toEqual(['image.cfs']);
+    expect(readdirSync(join(folder, 'target'))).toEqual([]);
   });
 
   test('installs no image whose objects are missing or damaged, here or there', async () => {
@@ -347,7 +404,7 @@ describe('install', () => {
     writeFileSync(join(store, object), 'tampered');
     expect((await install()).failure).toContain('the contents have the digest');
     rmSync(join(store, object));
-    expect((await install()).failure).toContain('the image needs this object, and it is not there');
+    expect((await install()).failure).toBe(`${image}: an object is in neither store: /dir/large (${object})`);
     mkdirSync(join(folder, 'target', object.slice(0, 2)), { recursive: true });
     writeFileSync(join(folder, 'target', object), 'tampered');
     expect((await install()).failure).toContain('damaged');
