@@ -9,6 +9,7 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';
 import { cloneTree } from '../sys/mount-calls.ts';
 import type { Stage } from '../sys/stage.ts';
+import { isAlive } from '../sys/superblock.ts';
 import { copyMeasured, measureFile, readWhole } from './copy-image.ts';
 import { missingObjects } from './missing-objects.ts';
 import { examineFiles, fillFiles, keepFiles, makeFiles, measureFiles } from './object-files.ts';
@@ -68,6 +69,8 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       const records = new HandedOutImages(task.stateDirectory);
       return { fds: [], value: { removed: records.prune(mountedImages, task.now) } };
     }
+    case 'isAlive':
+      return { fds: [], value: { alive: isAlive(task.superblock) } };
     case 'sweep':
       openStage().sweepFor(task.leavings);
       return { fds: [], value: {} };
