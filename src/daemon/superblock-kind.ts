@@ -2,6 +2,7 @@ import type { KeptKind, Pin } from './kept-mounts.ts';
 import { idMapContents } from './id-map.ts';
 import type { MountOrder } from './mounter.ts';
 import { groupOf } from './owner.ts';
+import type { PlanInput } from '../mount/plan.ts';
 import type { OpenPolicyStore } from './store-clones.ts';
 
 /** What can be kept of an order: the mount itself, and the EROFS layer below, where others may have that as well. */
@@ -17,7 +18,7 @@ export interface Keepable {
  */
 export function keepable(
   order: MountOrder,
-  fileSystem: 'composefs' | 'erofs',
+  fileSystem: PlanInput['fileSystem'],
   layers: readonly OpenPolicyStore[],
 ): Keepable | undefined {
   const { image, constraints, idMap, peer } = order;
@@ -36,7 +37,7 @@ export function keepable(
   const verity = layers.length === 0 ? '' : constraints.verity;
   const key = [fileSystem, digest, backing, sharers, mapping, verity, ...stores].join('\n');
   const top = { key, digest, user, pins };
-  if (fileSystem === 'erofs' || installed === undefined) return { top, layer: undefined };
+  if (fileSystem !== 'composefs' || installed === undefined) return { top, layer: undefined };
   const layer = { key: `layer\n${digest}\n${backing}`, digest, user: undefined, pins: pins.slice(-1) };
   return { top, layer };
 }

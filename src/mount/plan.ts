@@ -2,6 +2,7 @@ import type { Digest } from '../base/digest.ts';
 import type { Attribute } from '../policy/policy.ts';
 import { attributeBits } from './attributes.ts';
 import type { Features } from './features.ts';
+import { isDeviceFileSystem, mountOptions, type DeviceFileSystem } from './file-systems.ts';
 
 /** A descriptor that a step uses: one that an earlier step made, by its slot, or one that the plan was given. */
 export type Ref = { readonly slot: string } | { readonly fd: number };
@@ -17,6 +18,12 @@ export interface NamedRef {
 
 type Paths = readonly PathRef[];
 
+/** A part of a file, in bytes: a partition of a disk image. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
 /** One call, in plain data. `into` names the slot that its descriptor goes to. */
 export type Step =
   | { readonly step: 'fsopen'; readonly fileSystem: string; readonly into: string }
@@ -26,8 +33,8 @@ export type Step =
   | { readonly step: 'descriptor'; readonly context: string; readonly key: string; readonly value: Ref }
   /** All layers of an overlay at once, those of `data` being data-only. */
   | { readonly step: 'layers'; readonly context: string; readonly layers: Paths; readonly data: Paths }
-  /** A loop device that shows a file. */
-  | { readonly step: 'loop'; readonly file: number; readonly into: string }
+  /** A loop device that shows a file, or the `range` of it alone. */
+  | { readonly step: 'loop'; readonly file: number; readonly range?: ByteRange; readonly into: string }
   /** `named`: the source that was given is no path but a name, which is to lead to the descriptor for this call. */
   | {
       readonly step: 'create';
@@ -61,11 +68,13 @@ export interface PlanStore {
 
 /** What is to be mounted, with everything decided. */
 export interface PlanInput {
-  readonly fileSystem: 'composefs' | 'erofs';
+  readonly fileSystem: 'composefs' | 'erofs' | DeviceFileSystem;
   readonly digest: Digest;
   /** The immutable image file. With erofsFromFile, on a filesystem from which EROFS mounts (ENOTBLK elsewhere). */
   readonly imageFd: number;
-  /** Empty for an image that needs no files. Ignored for erofs. */
+  /** The part of the file that the filesystem is in; left out: all of it. */
+  readonly range?: ByteRange;
+  /** Empty for an image that needs no files. Ignored for all but composefs. */
   readonly stores: readonly PlanStore[];
   readonly verity: 'require' | 'ifPresent' | 'never';
   readonly attributes: readonly Attribute[];
@@ -118,8 +127,19 @@ function demand(available: boolean, feature: string, remedy?: string): void {
   if (!available) throw new KernelUnsupportedError(feature, remedy);
 }
 
-/** Whether the image is mounted through a loop device rather than straight from its file. */
-function byLoop(input: PlanInput, features: Features): boolean {
+/**
+ * Whether the image is mounted through a loop device rather than straight from its file. Throws KernelUnsupportedError
+ * where it can be mounted by neither.
+ */
+function byLoop(input: Pick<PlanInput, 'fileSystem' | 'range'>, features: Features): boolean {
+  if (isDeviceFileSystem(input.fileSystem) || input.range !== undefined) {
+    demand(
+      features.loopDevices,
+      'loop devices (/dev/loop-control)',
+      'EROFS images of a whole file need none',
+    );
+    return true;
+  }
   // COMPAT(6.12): no EROFS from a file. Later kernels need the device where an overlay could not lie over the mount.
   const file =
     features.erofsFromFile &&
@@ -134,37 +154,55 @@ function byLoop(input: PlanInput, features: Features): boolean {
 }
 
 function imageSteps(input: PlanInput, features: Features): Step[] {
-  const layer = input.fileSystem === 'composefs';
+  const { fileSystem, range } = input;
+  const layer = fileSystem === 'composefs';
   const loop = byLoop(input, features);
   const value: Ref = loop ? { slot: 'loop' } : { fd: input.imageFd };
-  const create = { step: 'create', context: 'erofs', exclusive: features.createExclusive } as const;
+  const create = { step: 'create', context: 'image context', exclusive: features.createExclusive } as const;
+  const attach = { step: 'loop', file: input.imageFd, into: 'loop' } as const;
   return [
-    ...(loop ? [{ step: 'loop', file: input.imageFd, into: 'loop' } as const] : []),
-    { step: 'fsopen', fileSystem: 'erofs', into: 'erofs' },
+    ...(loop ? [range === undefined ? attach : { ...attach, range }] : []),
+    {
+      step: 'fsopen',
+      fileSystem: isDeviceFileSystem(fileSystem) ? fileSystem : 'erofs',
+      into: 'image context',
+    },
     // A device that is read-only is opened for writing, which fails, unless this is said.
-    ...(loop ? [{ step: 'flag', context: 'erofs', key: 'ro' } as const] : []),
+    ...(loop ? [{ step: 'flag', context: 'image context', key: 'ro' } as const] : []),
+    ...(isDeviceFileSystem(fileSystem) ? optionSteps(fileSystem) : []),
     ...(layer
-      ? ([{ step: 'path', context: 'erofs', key: 'source', value }, create] as const)
+      ? ([{ step: 'path', context: 'image context', key: 'source', value }, create] as const)
       : // What mountinfo shows as the mount's source is what the kernel was given to open.
         ([
-          { step: 'string', context: 'erofs', key: 'source', value: input.digest },
+          { step: 'string', context: 'image context', key: 'source', value: input.digest },
           { ...create, named: { name: input.digest, value } },
         ] as const)),
     {
       step: 'fsmount',
-      context: 'erofs',
+      context: 'image context',
       attributes: attributeBits(layer ? ['ro'] : input.attributes),
       into: 'image',
     },
   ];
 }
 
+function optionSteps(fileSystem: DeviceFileSystem): Step[] {
+  const context = 'image context';
+  return mountOptions[fileSystem].map(({ key, value }) =>
+    value === undefined ? { step: 'flag', context, key } : { step: 'string', context, key, value },
+  );
+}
+
 // The merged overlay cannot be ID-mapped (EINVAL); its detached layer can, and the overlay shows the mapped owners.
-function idMapSteps({ userNamespaceFd }: PlanInput, features: Features): Step[] {
+function idMapSteps({ userNamespaceFd, fileSystem }: PlanInput, features: Features): Step[] {
   if (userNamespaceFd === undefined) return [];
-  demand(features.idmappedErofs, 'ID-mapped EROFS mounts', 'idMap none would work');
+  // Of the others it is found out with the mount at hand (src/sys/id-mapping.ts): none of them is mounted for a trial.
+  if (!isDeviceFileSystem(fileSystem)) demand(features.idmappedErofs, 'ID-mapped EROFS mounts', idMapRemedy);
   return [{ step: 'idmap', mount: 'image', userNamespaceFd }];
 }
+
+/** What works where a filesystem cannot be ID-mapped. */
+export const idMapRemedy = 'idMap none would work';
 
 function overlaySteps(input: PlanInput, features: Features): Step[] {
   if (input.stores.length > 0) {

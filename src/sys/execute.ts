@@ -1,5 +1,6 @@
-import type { PathRef, Plan, Ref, Step } from '../mount/plan.ts';
+import type { ByteRange, PathRef, Plan, Ref, Step } from '../mount/plan.ts';
 import type { OwnedFd } from './fd.ts';
+import { mapIds } from './id-mapping.ts';
 import { attachLoop } from './loop.ts';
 import * as calls from './mount-calls.ts';
 import { descriptorPath } from './path.ts';
@@ -23,9 +24,10 @@ export interface Kernel {
   named({ name, fd }: Named, create: () => void): void;
   fsmount(context: number, attributes: number): OwnedFd;
   cloneTree(mount: number): OwnedFd;
-  mountSetattr(mount: number, change: calls.AttributeChange): void;
-  /** A loop device that shows `file`; it is freed with its last user. */
-  attachLoop(file: number): OwnedFd;
+  /** Throws KernelUnsupportedError where the filesystem cannot be ID-mapped. */
+  mapIds(mount: number, userNamespaceFd: number): void;
+  /** A loop device that shows `file`, or the range of it; it is freed with its last user. */
+  attachLoop(file: number, range?: ByteRange): OwnedFd;
   attach(mount: OwnedFd): Attached;
   lock(mount: OwnedFd): OwnedFd;
   /** Takes over a mount that is no longer wanted. */
@@ -42,7 +44,6 @@ const {
   fsconfigCreateExclusive,
   fsmount,
   cloneTree,
-  mountSetattr,
 } = calls;
 
 /** The running kernel, with `stage` for what needs one. */
@@ -56,7 +57,7 @@ export function linuxKernel(stage: Stage): Kernel {
     fsconfigCreateExclusive,
     fsmount,
     cloneTree,
-    mountSetattr,
+    mapIds,
     attachLoop,
     named: ({ name, fd }, create) => {
       stage.named(name, descriptorPath(fd), create);
@@ -181,7 +182,7 @@ function perform(step: Step, made: Made, kernel: Kernel): void {
       kernel.fsconfigString(context(step.context), 'lowerdir', lowerdir(step, made));
       return;
     case 'loop':
-      made.put(step.into, kernel.attachLoop(step.file));
+      made.put(step.into, kernel.attachLoop(step.file, step.range));
       return;
     case 'fsmount':
       made.putMount(step.into, kernel.fsmount(context(step.context), step.attributes));
@@ -190,7 +191,7 @@ function perform(step: Step, made: Made, kernel: Kernel): void {
       made.putMount(step.into, kernel.cloneTree(step.mount));
       return;
     case 'idmap':
-      kernel.mountSetattr(context(step.mount), { userNamespaceFd: step.userNamespaceFd });
+      kernel.mapIds(context(step.mount), step.userNamespaceFd);
       return;
     case 'attach':
       made.putAttached(step.into, kernel.attach(made.slot(step.mount)));

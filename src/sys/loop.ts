@@ -1,3 +1,4 @@
+import type { ByteRange } from '../mount/plan.ts';
 import { check, isSyscallError, lastErrnoName, SyscallError } from './errno.ts';
 import type { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';
@@ -8,7 +9,10 @@ const LOOP_CTL_GET_FREE = 0x4c82;
 const LOOP_CONFIGURE = 0x4c0a;
 const LO_FLAGS_READ_ONLY = 1;
 const LO_FLAGS_AUTOCLEAR = 4;
+const sectorBytes = 512;
 const configBytes = 304;
+const offsetOffset = 32;
+const sizeLimitOffset = 40;
 const flagsOffset = 60;
 
 /**
@@ -18,16 +22,18 @@ const flagsOffset = 60;
 const attempts = 256;
 
 /**
- * A loop device that shows the file of `file` read-only (LOOP_CONFIGURE, 5.8). The kernel frees it when its last
- * user goes (LO_FLAGS_AUTOCLEAR): this descriptor, which is to be closed once the mount exists, or the mount. The file
- * is opened anew for it, so that a lease on `file` ends with `file`. Throws SyscallError: ENOENT or ENXIO where there
- * are no loop devices.
+ * A loop device that shows the file of `file`, or the `range` of it, read-only and without looking for partitions
+ * (LOOP_CONFIGURE, 5.8). The kernel frees it when its last user goes (LO_FLAGS_AUTOCLEAR): this descriptor, which is to be
+ * closed once the mount exists, or the mount. The file is opened anew for it, so that a lease on `file` ends with `file`.
+ * Throws SyscallError: ENOENT or ENXIO where there are no loop devices; RangeError for a range that does not begin and
+ * end with a sector.
  */
-export function attachLoop(file: number): OwnedFd {
+export function attachLoop(file: number, range?: ByteRange): OwnedFd {
+  if (range !== undefined) checkRange(range);
   using backing = reopen(file, { nonBlocking: true });
   using control = openFile('/dev/loop-control', { access: 'read-write' });
   for (let attempt = 1; ; attempt++) {
-    const taken = tryNext(control.number, backing.number);
+    const taken = tryNext(control.number, backing.number, range);
     if (taken instanceof SyscallError) {
       if (attempt < attempts) continue;
       throw taken;
@@ -37,12 +43,12 @@ export function attachLoop(file: number): OwnedFd {
 }
 
 /** The next free device, configured, or why somebody else has it now. */
-function tryNext(control: number, backing: number): OwnedFd | SyscallError {
+function tryNext(control: number, backing: number, range: ByteRange | undefined): OwnedFd | SyscallError {
   const number = check('ioctl', ffi.ioctlNumber(control, LOOP_CTL_GET_FREE, 0), 'LOOP_CTL_GET_FREE');
   const path = `/dev/loop${number}`;
   try {
     using device = openFile(path);
-    configure(device.number, backing, path);
+    configure(device.number, backing, range, path);
     return device.moved();
   } catch (error) {
     // ENXIO: it was removed meanwhile. ENOENT is not retried: without devtmpfs a name never comes.
@@ -51,10 +57,21 @@ function tryNext(control: number, backing: number): OwnedFd | SyscallError {
   }
 }
 
-function configure(device: number, backing: number, path: string): void {
+function configure(device: number, backing: number, range: ByteRange | undefined, path: string): void {
   const config = ffi.allocate(configBytes);
   config.writeUInt32LE(backing, 0);
+  if (range !== undefined) {
+    config.writeBigUInt64LE(BigInt(range.offset), offsetOffset);
+    config.writeBigUInt64LE(BigInt(range.bytes), sizeLimitOffset);
+  }
   config.writeUInt32LE(LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR, flagsOffset);
   if (ffi.ioctl(device, LOOP_CONFIGURE, config) === 0) return;
   throw new SyscallError('ioctl', lastErrnoName(), `LOOP_CONFIGURE of ${path}`);
+}
+
+/** The kernel would cut a range to whole sectors without a word, and take a limit of 0 for none. */
+function checkRange({ offset, bytes }: ByteRange): void {
+  const whole = [offset, bytes].every((count) => Number.isSafeInteger(count) && count % sectorBytes === 0);
+  if (whole && offset >= 0 && bytes > 0) return;
+  throw new RangeError(`a loop device cannot show ${bytes} bytes from ${offset}`);
 }

@@ -59,6 +59,25 @@ describe.skipIf(skip)('loop devices', () => {
     expect(openDescriptors()).toBe(descriptors);
   });
 
+  test('show a part of a file alone', async () => {
+    const directory = scratchDirectory();
+    const path = join(directory, 'disk');
+    writeFileSync(path, Buffer.concat(['a', 'b', 'c'].map((letter) => Buffer.alloc(4096, letter))));
+    {
+      using file = openFile(path);
+      using loop = attachLoop(file.number, { offset: 4096, bytes: 4096 });
+      expect(readFileSync(descriptorPath(loop.number), 'latin1')).toBe('b'.repeat(4096));
+      for (const range of [
+        { offset: 0, bytes: 0 },
+        { offset: -512, bytes: 512 },
+        { offset: 0, bytes: 100 },
+        { offset: 100, bytes: 512 },
+      ])
+        expect(() => attachLoop(file.number, range)).toThrow(RangeError);
+    }
+    await untilFreed(directory);
+  });
+
   test('are not kept by what cannot be attached', () => {
     using folder = openFile('/', { directory: true });
     const descriptors = openDescriptors();

@@ -46,10 +46,15 @@ describe('planMount', () => {
     const plan = planMount({ ...composefs, fileSystem: 'erofs' }, all);
     expect(plan).toEqual({
       steps: [
-        { step: 'fsopen', fileSystem: 'erofs', into: 'erofs' },
-        { step: 'string', context: 'erofs', key: 'source', value: digest },
-        { step: 'create', context: 'erofs', exclusive: true, named: { name: digest, value: { fd: 10 } } },
-        { step: 'fsmount', context: 'erofs', attributes: 0x5, into: 'image' },
+        { step: 'fsopen', fileSystem: 'erofs', into: 'image context' },
+        { step: 'string', context: 'image context', key: 'source', value: digest },
+        {
+          step: 'create',
+          context: 'image context',
+          exclusive: true,
+          named: { name: digest, value: { fd: 10 } },
+        },
+        { step: 'fsmount', context: 'image context', attributes: 0x5, into: 'image' },
         { step: 'lock', mount: 'image', into: 'locked' },
       ],
       result: 'locked',
@@ -133,12 +138,60 @@ describe('planMount', () => {
       ],
     ] as const)('%s', (_case, fileSystem, missing, expected) => {
       const plan = planMount({ ...composefs, fileSystem }, { ...all, ...missing });
-      expect(plan.steps[0]).toEqual(expected ? loop : { step: 'fsopen', fileSystem: 'erofs', into: 'erofs' });
+      expect(plan.steps[0]).toEqual(
+        expected ? loop : { step: 'fsopen', fileSystem: 'erofs', into: 'image context' },
+      );
       const value = expected ? { slot: 'loop' } : { fd: 10 };
       expect(plan.steps).toContainEqual(
         fileSystem === 'erofs'
-          ? { step: 'create', context: 'erofs', exclusive: true, named: { name: digest, value } }
-          : { step: 'path', context: 'erofs', key: 'source', value },
+          ? { step: 'create', context: 'image context', exclusive: true, named: { name: digest, value } }
+          : { step: 'path', context: 'image context', key: 'source', value },
+      );
+    });
+  });
+
+  describe('filesystems of block devices', () => {
+    const written = (plan: Plan): string[] =>
+      plan.steps.flatMap((step) => {
+        if (step.step === 'flag') return [step.key];
+        return step.step === 'string' ? [`${step.key}=${step.value}`] : [];
+      });
+
+    test.each([
+      ['squashfs', ['ro', `source=${digest}`]],
+      ['ext4', ['ro', 'noload', 'errors=continue', `source=${digest}`]],
+      ['xfs', ['ro', 'norecovery', 'nouuid', `source=${digest}`]],
+      ['btrfs', ['ro', 'rescue=nologreplay', `source=${digest}`]],
+    ] as const)('%s: by loop device, with no option but ours', (fileSystem, options) => {
+      const plan = planMount({ ...composefs, fileSystem }, all);
+      expect(plan.steps.slice(0, 2)).toEqual([
+        { step: 'loop', file: 10, into: 'loop' },
+        { step: 'fsopen', fileSystem, into: 'image context' },
+      ]);
+      expect(written(plan)).toEqual(options);
+      expect(steps(plan).slice(-2)).toEqual(['fsmount', 'lock']);
+    });
+
+    test.each(['erofs', 'ext4'] as const)(
+      '%s in a part of a file: the loop device shows that part',
+      (fileSystem) => {
+        const range = { offset: 1_048_576, bytes: 4_194_304 };
+        const plan = planMount({ ...composefs, fileSystem, range }, all);
+        expect(plan.steps[0]).toEqual({ step: 'loop', file: 10, range, into: 'loop' });
+      },
+    );
+
+    test('IDs are mapped without asking what EROFS can do', () => {
+      const plan = planMount(
+        { ...composefs, fileSystem: 'ext4', userNamespaceFd: 5 },
+        { ...all, idmappedErofs: false },
+      );
+      expect(steps(plan)).toContain('idmap');
+    });
+
+    test('need loop devices', () => {
+      expect(() => planMount({ ...composefs, fileSystem: 'xfs' }, { ...all, loopDevices: false })).toThrow(
+        KernelUnsupportedError,
       );
     });
   });

@@ -94,7 +94,7 @@ class FakeKernel implements Kernel {
     return this.#made();
   }
 
-  mountSetattr(mount: number): void {
+  mapIds(mount: number): void {
     this.#uses(mount);
     this.#call('mount_setattr');
   }
@@ -174,6 +174,13 @@ const plans: [string, Plan][] = [
     planMount({ ...composefs, fileSystem: 'erofs' }, { ...features, erofsFromFile: false }),
   ],
   ['EROFS', planMount({ ...composefs, fileSystem: 'erofs' }, features)],
+  [
+    'a range of a file, with IDs mapped',
+    planMount(
+      { ...composefs, fileSystem: 'ext4', range: { offset: 4096, bytes: 8192 }, userNamespaceFd: 20 },
+      features,
+    ),
+  ],
   ['EROFS without a lock', planMount({ ...composefs, fileSystem: 'erofs', lock: false }, features)],
 ];
 
