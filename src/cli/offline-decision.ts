@@ -1,4 +1,4 @@
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseDigest } from '../base/digest.ts';
 import { ImageError } from '../composefs/errors.ts';
@@ -9,13 +9,16 @@ import { imageSuffixes } from '../policy/image-names.ts';
 import type { LoadedPolicy } from '../policy/load.ts';
 import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
-import type { Question } from '../policy/question.ts';
+import type { ImageContents, Question } from '../policy/question.ts';
 import { verifyFiles } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
-import type { FileSystem } from '../trust/file-system.ts';
+import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
+import { demandSuperblock } from '../superblock/superblock.ts';
+import { isScanned, type FileSystem } from '../trust/file-system.ts';
 import { isPathOfSegments } from '../trust/statement.ts';
 import { callerOfUser, thisCaller } from './caller.ts';
 import { CommandError } from './command-error.ts';
+import { readHead } from './file-system-of-image.ts';
 import { readImage } from './image-commands/read-image.ts';
 import { readBuiltInSignature } from './built-in-signature.ts';
 import { measureFile, readInputFile } from './input-file.ts';
@@ -107,11 +110,11 @@ function withImageRead(policy: Policy, question: Question, path: string): Explan
   const { decision } = first;
   if (decision.outcome === 'deny') return first;
   const { fileSystem } = decision.constraints;
-  if (fileSystem !== 'composefs' && fileSystem !== 'erofs') return first;
+  if (fileSystem === 'ddi') return first;
   try {
-    return explain(policy, { ...question, contents: scanImage(readImage(path)) });
+    return explain(policy, { ...question, contents: readContents(path, fileSystem) });
   } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
+    if (!(error instanceof ImageError || error instanceof SuperblockInvalid)) throw error;
     const refusal = {
       kind: 'IncompatibleImage' as const,
       rule: decision.rule.name,
@@ -119,6 +122,12 @@ function withImageRead(policy: Policy, question: Question, path: string): Explan
     };
     return { ...first, decision: { outcome: 'deny', refusal } };
   }
+}
+
+function readContents(path: string, fileSystem: Exclude<FileSystem, 'ddi'>): ImageContents {
+  if (isScanned(fileSystem)) return scanImage(readImage(path));
+  demandSuperblock(fileSystem, readHead(path), statSync(path).size);
+  return { fileSystem, devices: undefined, missingDigest: false };
 }
 
 /** A file to be asked about. */

@@ -88,6 +88,7 @@ function ruleFields(rule: Rule): Plain {
     verity: rule.verity === 'ifPresent' ? 'if-present' : rule.verity,
     attributes: rule.attributes,
     devices: rule.devices,
+    unscanned: rule.unscanned,
     share: rule.share,
     'rollback-protection': rule.rollbackProtection,
   };

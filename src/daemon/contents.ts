@@ -1,6 +1,7 @@
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
 import { handedOutMilliseconds } from '../store/handed-out.ts';
+import type { UnscannedFileSystem } from '../trust/file-system.ts';
 
 interface Entry {
   readonly scan: ImageScan;
@@ -20,6 +21,7 @@ export class Contents {
   readonly #entriesMax: number;
   readonly #bytesMax: number;
   readonly #entries = new Map<Digest, Entry>();
+  readonly #identified = new Set<string>();
   #bytes = 0;
 
   constructor(limits: { readonly entries: number; readonly bytes: number }) {
@@ -61,6 +63,17 @@ export class Contents {
     if (complete === undefined) return;
     if (complete.size >= combinationsMax) complete.clear();
     complete.set(stores, performance.now());
+  }
+
+  /** Whether the image of `digest` was seen to be of that filesystem, one that is not scanned. */
+  isIdentified(digest: Digest, fileSystem: UnscannedFileSystem): boolean {
+    return this.#identified.has(`${digest} ${fileSystem}`);
+  }
+
+  /** Remembers that the superblock of the image is one of that filesystem. */
+  setIdentified(digest: Digest, fileSystem: UnscannedFileSystem): void {
+    if (this.#identified.size >= this.#entriesMax) this.#identified.clear();
+    this.#identified.add(`${digest} ${fileSystem}`);
   }
 
   #remove(digest: Digest): void {

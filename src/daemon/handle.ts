@@ -1,4 +1,4 @@
-import { DigestMismatch, KernelUnsupported } from '../api/mount-delegation.ts';
+import { DigestMismatch } from '../api/mount-delegation.ts';
 import { decide } from '../policy/decide.ts';
 import { attributes, type Attribute, type Policy } from '../policy/policy.ts';
 import type { Decision, Evidence, Question } from '../policy/question.ts';
@@ -193,12 +193,8 @@ async function judge(
     newestVersion: (rule, name) => stages.versions.newest(rule, name),
   };
   const allowed = allow(decide(policy, question), found);
-  const { fileSystem } = allowed.constraints;
-  if (fileSystem !== 'composefs' && fileSystem !== 'erofs') {
-    throw new KernelUnsupported({ feature: `images of type ${fileSystem}` });
-  }
-  // Our own reader looks at the bytes only now that somebody has vouched for them; what it finds is decided by the same rules.
-  const contents = await image.scan();
+  // The bytes are looked at only now that somebody has vouched for them; what is found is decided by the same rules.
+  const contents = await image.contents(allowed.constraints.fileSystem);
   const scanned = { ...question, contents };
   const fits = misfit(contents, allowed.constraints) === undefined;
   return { allowed: fits ? allowed : allow(decide(policy, scanned), found), question: scanned, files };

@@ -35,6 +35,8 @@ export class CopyShare {
 /** A share of a user's superblocks that is taken: for a mount that is being made, then for as long as it lives. */
 export interface Reservation {
   readonly owner: Owner;
+  /** Whether a loop device goes with it. */
+  loop: boolean;
 }
 
 /** What was asked and decided for a mount: enough to ask another policy about it. */
@@ -92,6 +94,7 @@ export interface HandoutsOptions {
  */
 export class Handouts {
   readonly #superblocks = new Shares('superblocksPerUser', 'superblocks');
+  readonly #loops = new Shares('loopDevicesPerUser', 'loopDevices');
   readonly #copied = new Shares('copiedBytesPerUser', 'copiedBytes');
   readonly #unverified = new Shares('unverifiedBytesPerUser', 'unverifiedBytes');
   readonly #live = new Set<LiveMount>();
@@ -127,10 +130,26 @@ export class Handouts {
     return this.#inherited;
   }
 
-  /** Takes a share for a mount that is to be made. Throws LimitExceeded. Give it back by `cancel`, or to `watch`. */
-  reserve(owner: Owner): Reservation {
+  /**
+   * Takes a share for a mount that is to be made, by a loop device of its own if `loop`. Throws LimitExceeded. Give it back by
+   * `cancel`, or to `watch`.
+   */
+  reserve(owner: Owner, loop: boolean): Reservation {
     this.#take(this.#superblocks, owner, 1);
-    return { owner };
+    const reservation = { owner, loop: false };
+    try {
+      if (loop) this.reserveLoop(reservation);
+    } catch (error) {
+      this.cancel(reservation);
+      throw error;
+    }
+    return reservation;
+  }
+
+  /** The mount needs a loop device after all. Throws LimitExceeded; the reservation is still there. */
+  reserveLoop(reservation: Reservation): void {
+    this.#take(this.#loops, reservation.owner, 1);
+    reservation.loop = true;
   }
 
   /** `makeRoom` is called before somebody is refused; no user stands for all of them. */
@@ -176,6 +195,7 @@ export class Handouts {
   /** The mount was not made after all. */
   cancel(reservation: Reservation): void {
     this.#superblocks.give(reservation.owner, 1);
+    if (reservation.loop) this.#loops.give(reservation.owner, 1);
   }
 
   /**
@@ -239,8 +259,12 @@ export class Handouts {
     this.#watches?.close();
   }
 
-  /** Bytes of copies and superblocks that are taken, for the checks against leaks. */
-  get totals(): { readonly superblocks: number; readonly copiedBytes: number } {
-    return { superblocks: this.#superblocks.total, copiedBytes: this.#copied.total };
+  /** Bytes of copies, superblocks and loop devices that are taken, for the checks against leaks. */
+  get totals(): { readonly superblocks: number; readonly loopDevices: number; readonly copiedBytes: number } {
+    return {
+      superblocks: this.#superblocks.total,
+      loopDevices: this.#loops.total,
+      copiedBytes: this.#copied.total,
+    };
   }
 }

@@ -1,7 +1,14 @@
-import { BadFileDescriptor, ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
+import {
+  BadFileDescriptor,
+  ImageNotImmutable,
+  KernelUnsupported,
+  LimitExceeded,
+} from '../api/mount-delegation.ts';
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { ImageContents } from '../policy/question.ts';
+import { isScanned, type FileSystem, type UnscannedFileSystem } from '../trust/file-system.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { fstat, getFlags, getSeals, type Seal } from '../sys/file.ts';
 import { service, type Owner } from './owner.ts';
@@ -30,8 +37,13 @@ export interface TakenImage extends Disposable {
    * with LimitExceeded, ImageNotImmutable, SyscallError.
    */
   admit(): Promise<void> | undefined;
-  /** What it holds; read when it is asked for the first time. Throws or rejects with IncompatibleImage. */
+  /** What it holds; read when it is asked for the first time. Throws or rejects with IncompatibleImage, LimitExceeded. */
   scan(): Promise<ImageScan> | ImageScan;
+  /**
+   * What is to be known of it where it is mounted as `fileSystem`: all that it holds, or that its superblock is the right one
+   * where no more is read here. Throws or rejects as scan, and with KernelUnsupported.
+   */
+  contents(fileSystem: FileSystem): Promise<ImageContents> | ImageContents;
 }
 
 /** What taking images needs. */
@@ -42,7 +54,10 @@ export interface ImagesOptions {
   readonly handouts: Handouts;
   /** Where copies are made: a folder on a filesystem from which EROFS mounts. */
   readonly directory: string;
+  /** Of images that are copied, or read as a whole. */
   readonly imageBytes: number;
+  /** Of images that are taken where they lie. */
+  readonly imageBytesInPlace: number;
   /** Closes what may hang as it is closed. */
   readonly closing: { close(fds: readonly number[], owner: Owner, closed?: () => void): void };
 }
@@ -117,7 +132,7 @@ export class Images {
   async #memfd(fd: number, field: string, peer: Owner): Promise<TakenImage> {
     const found = fstat(fd);
     if (!found.isFile()) throw new BadFileDescriptor({ field, reason: 'not a regular file' });
-    const bytes = this.#size(found.size);
+    const bytes = demandSize(found.size, 'imageBytes', this.#options.imageBytes);
     const { pool, handouts, directory, closing } = this.#options;
     const held = handouts.reserveUnverified(peer, bytes);
     const owned: { file?: OwnedFd; copy?: CopyShare } = {};
@@ -167,7 +182,8 @@ export class Images {
       closing.close(fds, peer);
     };
     try {
-      const bytes = this.#size(BigInt(value.bytes));
+      const { imageBytesInPlace } = this.#options;
+      const bytes = demandSize(BigInt(value.bytes), 'imageBytesInPlace', imageBytesInPlace);
       const taken = {
         kind: 'verity',
         fd: first(fds),
@@ -183,14 +199,10 @@ export class Images {
     }
   }
 
-  #size(bytes: bigint): number {
-    const { imageBytes } = this.#options;
-    if (bytes > BigInt(imageBytes)) throw new LimitExceeded({ limit: 'imageBytes', value: imageBytes });
-    return Number(bytes);
-  }
-
   #taken(taken: Taken, peer: Owner, admit: TakenImage['admit'] = () => undefined): TakenImage {
     const { kind, digest, installed, builtInSignature } = taken;
+    const scan = (): Promise<ImageScan> | ImageScan =>
+      this.#options.contents.get(digest) ?? this.#scan(taken, peer);
     return {
       kind,
       digest,
@@ -204,7 +216,12 @@ export class Images {
       installed,
       ...(installed === undefined ? {} : { location: installed.location }),
       signatureFiles: [installed?.signatureFile, builtInSignature].filter((file) => file !== undefined),
-      scan: () => this.#options.contents.get(digest) ?? this.#scan(taken, peer),
+      scan,
+      contents: (fileSystem) => {
+        if (isScanned(fileSystem)) return scan();
+        if (fileSystem === 'ddi') throw new KernelUnsupported({ feature: 'images of type ddi' });
+        return this.#superblock(taken, peer, fileSystem);
+      },
       [Symbol.dispose]: () => {
         taken.dispose();
       },
@@ -212,13 +229,35 @@ export class Images {
   }
 
   async #scan(taken: Taken, peer: Owner): Promise<ImageScan> {
-    const { pool, contents } = this.#options;
+    const { pool, contents, imageBytes } = this.#options;
+    demandSize(BigInt(taken.bytes), 'imageBytes', imageBytes);
     const task = { kind: 'scan', bytes: taken.bytes } as const;
     const options = { owner: peer, stallable: taken.kind === 'verity' };
     const { value } = await pool.run<'scan'>(task, [taken.fd], options);
     contents.set(taken.digest, value.scan);
     return value.scan;
   }
+
+  #superblock(
+    taken: Taken,
+    peer: Owner,
+    fileSystem: UnscannedFileSystem,
+  ): Promise<ImageContents> | ImageContents {
+    const { pool, contents } = this.#options;
+    const found = { fileSystem, devices: undefined, missingDigest: false };
+    if (contents.isIdentified(taken.digest, fileSystem)) return found;
+    const task = { kind: 'identify', bytes: taken.bytes, fileSystem } as const;
+    const options = { owner: peer, stallable: taken.kind === 'verity' };
+    return pool.run<'identify'>(task, [taken.fd], options).then(() => {
+      contents.setIdentified(taken.digest, fileSystem);
+      return found;
+    });
+  }
+}
+
+function demandSize(bytes: bigint, limit: 'imageBytes' | 'imageBytesInPlace', value: number): number {
+  if (bytes > BigInt(value)) throw new LimitExceeded({ limit, value });
+  return Number(bytes);
 }
 
 function first(fds: readonly number[]): number {

@@ -213,7 +213,7 @@ export class Installed {
     const { found, location } = opened;
     const identity = identityOf(found);
     if (found.size > BigInt(this.#limits.imageBytes)) {
-      throw new LimitExceeded({ limit: 'imageBytes', value: this.#limits.imageBytes });
+      throw new LimitExceeded({ limit: 'imageBytesInPlace', value: this.#limits.imageBytes });
     }
     demandLease(file.number, location);
     const digest = this.#digests.get(identity) ?? (await this.#measureOnce(identity, file.number, found));

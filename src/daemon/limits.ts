@@ -32,12 +32,15 @@ export type LimitName =
   | 'stores'
   | 'nameBytes'
   | 'imageBytes'
+  | 'imageBytesInPlace'
   | 'copiedBytesPerUser'
   | 'copiedBytes'
   | 'unverifiedBytesPerUser'
   | 'unverifiedBytes'
   | 'superblocksPerUser'
   | 'superblocks'
+  | 'loopDevicesPerUser'
+  | 'loopDevices'
   | 'threads'
   | 'threadsPerUser'
   | 'lostThreads'
@@ -131,7 +134,11 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   nameBytes: { value: 255, why: 'The contract of the interface: names and paths of images.' },
   imageBytes: {
     value: gib,
-    why: 'A composefs image holds metadata alone: a gibibyte describes some million files. Copies fill the disk.',
+    why: 'A memfd, which is copied, and what our own reader reads as a whole: a gibibyte describes some million files.',
+  },
+  imageBytesInPlace: {
+    value: 64 * gib,
+    why: 'An image with fs-verity, or an installed one, is not copied; without fs-verity it is read once, some minutes for this much.',
   },
   copiedBytesPerUser: {
     value: 4 * gib,
@@ -148,6 +155,11 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
     why: 'Each superblock of a user holds kernel memory that the daemon cannot take back.',
   },
   superblocks: { value: 4096, why: 'The superblocks of all users together.' },
+  loopDevicesPerUser: {
+    value: 128,
+    why: 'Each is a block device of the whole machine, with a thread in the kernel; half of what a user may mount.',
+  },
+  loopDevices: { value: 2048, why: 'The loop devices of all users together.' },
   threads: {
     value: 16,
     why: 'Threads that copy, measure, scan and mount; one waits idle. As many can stall before others have to wait.',

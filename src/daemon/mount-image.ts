@@ -7,11 +7,16 @@ import type { Stage } from '../sys/stage.ts';
 
 /**
  * Mounts on `stage`. What was probed holds for the filesystem of the state folder; an image on another one, from whose
- * files EROFS does not mount (tmpfs, overlayfs), is mounted through a loop device. Throws KernelUnsupportedError,
- * SyscallError.
+ * files EROFS does not mount (tmpfs, overlayfs), is mounted through a loop device; `beforeLoop` is called then. Throws
+ * KernelUnsupportedError, SyscallError, and what `beforeLoop` throws.
  */
-export function mountImage(input: PlanInput, features: Features, stage: Stage): OwnedFd {
-  return byFileOrLoop(planMount, input, features, stage);
+export function mountImage(
+  input: PlanInput,
+  features: Features,
+  stage: Stage,
+  beforeLoop?: () => void,
+): OwnedFd {
+  return byFileOrLoop(planMount, input, features, stage, beforeLoop);
 }
 
 /** As mountImage, but the EROFS layer of a composefs image alone, as `layerFd` of an input is to be. */
@@ -24,12 +29,14 @@ function byFileOrLoop(
   input: PlanInput,
   features: Features,
   stage: Stage,
+  beforeLoop?: () => void,
 ): OwnedFd {
   const plan = planned(input, features);
   try {
     return mountOnStage(plan, stage);
   } catch (error) {
     if (!features.loopDevices || !isSyscallError(error, 'ENOTBLK')) throw error;
+    beforeLoop?.();
     return mountOnStage(planned(input, { ...features, erofsFromFile: false }), stage);
   }
 }

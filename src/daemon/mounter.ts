@@ -1,16 +1,11 @@
-import {
-  BadFileDescriptor,
-  IncompatibleImage,
-  KernelUnsupported,
-  ObjectsMissing,
-} from '../api/mount-delegation.ts';
+import { IncompatibleImage, KernelUnsupported } from '../api/mount-delegation.ts';
 import type { ImageScan } from '../composefs/scan.ts';
 import type { Features } from '../mount/features.ts';
-import { planMount, type PlanInput } from '../mount/plan.ts';
+import { isDeviceFileSystem } from '../mount/file-systems.ts';
+import { byLoop, planMount, type PlanInput } from '../mount/plan.ts';
 import type { PolicyStore, VerityLevel } from '../policy/policy.ts';
-import type { Constraints } from '../policy/question.ts';
+import type { Constraints, ImageContents } from '../policy/question.ts';
 import { misfit } from '../policy/requirements.ts';
-import { isSyscallError } from '../sys/errno.ts';
 import { closeFd, OwnedFd } from '../sys/fd.ts';
 import type { Stage } from '../sys/stage.ts';
 import type { Owner } from './owner.ts';
@@ -21,6 +16,7 @@ import { resolveIdMap, type IdMapCaller } from './id-map.ts';
 import type { TakenImage } from './images.ts';
 import type { KeptKind, KeptMounts } from './kept-mounts.ts';
 import { mountImage, mountLayer } from './mount-image.ts';
+import { explained, foreignMount, objectsMissing } from './mount-refusals.ts';
 import type { Pool, TaskOptions } from './pool.ts';
 import type { IdMapRequest } from './request.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
@@ -80,10 +76,24 @@ export class Mounter {
    * StoreNotFound, BadFileDescriptor, LimitExceeded, TimedOut, KernelUnsupported(Error), SyscallError.
    */
   mount(order: MountOrder): Promise<OwnedFd> | OwnedFd {
+    const { fileSystem } = order.constraints;
+    if (isDeviceFileSystem(fileSystem)) {
+      const contents = order.image.contents(fileSystem);
+      return contents instanceof Promise
+        ? contents.then((read) => this.#whole(order, read))
+        : this.#whole(order, contents);
+    }
     const scan = order.image.scan();
     return scan instanceof Promise
       ? scan.then((read) => this.#checked(order, read))
       : this.#checked(order, scan);
+  }
+
+  /** An image that is mounted as it is, and of which nothing is known but its superblock. */
+  #whole(order: MountOrder, contents: ImageContents): Promise<OwnedFd> | OwnedFd {
+    const input = inputOf(order, checkContents(order.constraints, contents));
+    byLoop(input, this.#options.features);
+    return this.#make(order, input, []);
   }
 
   #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
@@ -95,17 +105,9 @@ export class Mounter {
   }
 
   #recorded(order: MountOrder, scan: ImageScan, fileSystem: Input['fileSystem']): Promise<OwnedFd> | OwnedFd {
-    const userNamespaceFd = resolveIdMap(order.idMap, order.peer);
-    const input: Input = {
-      fileSystem,
-      digest: order.image.digest,
-      verity: order.constraints.verity,
-      attributes: order.constraints.attributes,
-      lock: true,
-      ...(userNamespaceFd === undefined ? {} : { userNamespaceFd }),
-    };
+    const input = inputOf(order, fileSystem);
     // What needs no store gets none: it mounts on kernels and filesystems that could not check one.
-    if (fileSystem === 'erofs' || scan.objects.length === 0) return this.#make(order, input, []);
+    if (input.fileSystem === 'erofs' || scan.objects.length === 0) return this.#make(order, input, []);
     if (order.stores.directories.length > 0) return this.#withDirectories(order, input, scan);
     const layers = this.#policyLayers(order);
     const key = layersKey(layers, order.constraints.verity);
@@ -268,12 +270,16 @@ export class Mounter {
   /** Makes a mount with a superblock of its own, which counts against the user. */
   #superblock(order: MountOrder, input: PlanInput): { readonly mount: OwnedFd; readonly live: LiveMount } {
     const { stage, features, handouts, sweeper } = this.#options;
-    const reservation = handouts.reserve(order.peer);
+    // A layer that is kept is the service's own, and has its device already.
+    const loop = input.layerFd === undefined && byLoop(input, features);
+    const reservation = handouts.reserve(order.peer, loop);
     let mount: OwnedFd | undefined;
     try {
-      mount = mountImage(input, features, stage);
+      mount = mountImage(input, features, stage, () => {
+        handouts.reserveLoop(reservation);
+      });
     } catch (error) {
-      throw explained(error, order.idMap);
+      throw explained(error, order);
     } finally {
       if (mount === undefined) handouts.cancel(reservation);
       sweeper.sweepSoon();
@@ -300,13 +306,13 @@ export class Mounter {
           : order.constraints.stores.map(({ path }) => path),
       features,
     } as const;
-    const reservation = handouts.reserve(order.peer);
+    const reservation = handouts.reserve(order.peer, byLoop(input, features));
     let made: OwnedFd | undefined;
     try {
       const result = await pool.run<'mount'>(task, fds, { owner: order.peer, stallable: true });
       made = new OwnedFd(result.fds[0] ?? -1);
     } catch (error) {
-      throw explained(error, order.idMap);
+      throw explained(error, order);
     } finally {
       if (made === undefined) handouts.cancel(reservation);
     }
@@ -327,13 +333,24 @@ export class Mounter {
 
 type Input = Omit<PlanInput, 'imageFd' | 'stores'>;
 
+/** The order as it is to be planned; the image's descriptor and the stores are still to come. */
+function inputOf({ image, constraints, idMap, peer }: MountOrder, fileSystem: Input['fileSystem']): Input {
+  const userNamespaceFd = resolveIdMap(idMap, peer);
+  return {
+    fileSystem,
+    digest: image.digest,
+    verity: constraints.verity,
+    attributes: constraints.attributes,
+    lock: true,
+    ...(userNamespaceFd === undefined ? {} : { userNamespaceFd }),
+  };
+}
+
 /** The filesystem to mount. The decision has looked at the contents already; nothing is mounted that it did not see. */
-function checkContents(constraints: Constraints, scan: ImageScan): 'composefs' | 'erofs' {
+function checkContents(constraints: Constraints, contents: ImageContents): Input['fileSystem'] {
   const { fileSystem } = constraints;
-  if (fileSystem !== 'composefs' && fileSystem !== 'erofs') {
-    throw new KernelUnsupported({ feature: `images of type ${fileSystem}` });
-  }
-  const which = misfit(scan, constraints);
+  if (fileSystem === 'ddi') throw new KernelUnsupported({ feature: 'images of type ddi' });
+  const which = misfit(contents, constraints);
   if (which === undefined) return fileSystem;
   throw new IncompatibleImage({ reason: `what the image holds does not go with the decision: ${which}` });
 }
@@ -348,33 +365,4 @@ function checksVerity(verity: VerityLevel, layers: readonly Layer[]): boolean {
 function layersKey(layers: readonly Layer[], verity: VerityLevel): string {
   const checked = checksVerity(verity, layers) ? 'checked' : 'there';
   return [checked, ...layers.map(({ identity }) => identity)].join(' ');
-}
-
-function objectsMissing(missing: MissingObjects, stores: number): ObjectsMissing {
-  const looked = stores === 1 ? 'looked for in one store' : `looked for in ${stores} stores`;
-  const where = stores === 0 ? 'neither the request nor the rule names a store' : looked;
-  const reason = missing.unfit === undefined ? where : `${where}; some ${missing.unfit}`;
-  return new ObjectsMissing({ count: missing.count, objects: [...missing.objects], reason });
-}
-
-/** What the kernel's refusals mean where its own words do not say it. */
-function explained(error: unknown, idMap: IdMapRequest): unknown {
-  if (isSyscallError(error, 'ENOTBLK')) {
-    const feature =
-      'EROFS from a file on this filesystem (tmpfs and overlayfs are none that it mounts from); loop devices would work';
-    return new KernelUnsupported({ feature });
-  }
-  // For a user namespace that maps no IDs (mount_setattr(2)).
-  if (!isSyscallError(error, 'EINVAL') || error.syscall !== 'mount_setattr') return error;
-  const field = idMap.kind === 'userNamespace' ? idMap.field : 'idMap';
-  return new BadFileDescriptor({ field, reason: 'the user namespace maps no IDs, or too few' });
-}
-
-/** A directory of another mount namespace cannot be cloned from here. */
-function foreignMount(error: unknown, field: string): unknown {
-  if (!isSyscallError(error, 'EINVAL')) return error;
-  return new BadFileDescriptor({
-    field,
-    reason: 'its mount belongs to a mount namespace that the service is not in',
-  });
 }

@@ -4,6 +4,9 @@ import { scanImage } from '../composefs/scan.ts';
 import type { PlanInput } from '../mount/plan.ts';
 import { HandedOutImages } from '../store/handed-out.ts';
 import { mountedImages } from '../store/mounted-images.ts';
+import { headBytes } from '../superblock/recognise.ts';
+import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
+import { demandSuperblock } from '../superblock/superblock.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';
@@ -35,6 +38,9 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       return { fds: [], value: { digest: measureFile(at(fds, 0), task.bytes) } };
     case 'scan':
       return { fds: [], value: { scan: scan(readWhole(at(fds, 0), task.bytes)) } };
+    case 'identify':
+      identify(at(fds, 0), task);
+      return { fds: [], value: {} };
     case 'inspect':
       return { fds: [], value: { directories: fds.map(inspect) } };
     case 'clone':
@@ -85,6 +91,15 @@ export function scan(image: Uint8Array): ReturnType<typeof scanImage> {
     return scanImage(image);
   } catch (error) {
     if (error instanceof ImageError) throw new IncompatibleImage({ reason: error.message });
+    throw error;
+  }
+}
+
+function identify(fd: number, { bytes, fileSystem }: TaskOf<'identify'>): void {
+  try {
+    demandSuperblock(fileSystem, readWhole(fd, Math.min(bytes, headBytes)), bytes);
+  } catch (error) {
+    if (error instanceof SuperblockInvalid) throw new IncompatibleImage({ reason: error.message });
     throw error;
   }
 }

@@ -6,7 +6,8 @@ import type { Peer } from './peer.ts';
 import type { ImageRequest } from './request.ts';
 
 /** What is known of an image that nobody is about to mount. */
-export type KnownImage = Pick<TakenImage, 'digest' | 'location' | 'signatureFiles' | 'scan'> & Disposable;
+export type KnownImage = Pick<TakenImage, 'digest' | 'location' | 'signatureFiles' | 'scan' | 'contents'> &
+  Disposable;
 
 /** How many images one connection can name by digest: who adds files does so for one image after another. */
 const imagesMax = 8;
@@ -35,6 +36,7 @@ export class ShownImages {
           digest: request.digest,
           signatureFiles: [],
           scan: () => scan,
+          contents: () => scan,
           [Symbol.dispose]: () => undefined,
         };
     }

@@ -1,6 +1,7 @@
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
 import type { PlanInput } from '../mount/plan.ts';
+import type { UnscannedFileSystem } from '../trust/file-system.ts';
 import type { Features } from '../mount/features.ts';
 import type { Leavings } from '../sys/stage.ts';
 import type { Superblock } from '../sys/superblock.ts';
@@ -18,6 +19,8 @@ export type Task =
   | { readonly kind: 'measure'; readonly bytes: number }
   /** fds [image] → []: what must be known of an image before the kernel parses it. */
   | { readonly kind: 'scan'; readonly bytes: number }
+  /** fds [image] → []: throws IncompatibleImage where its superblock is not that of `fileSystem`, alone and whole. */
+  | { readonly kind: 'identify'; readonly bytes: number; readonly fileSystem: UnscannedFileSystem }
   /** fds [a directory each] → []: what kind of directories they are. */
   | { readonly kind: 'inspect' }
   /** fds [the peer's pidfd, directory] → [detached clone of the directory]. */
@@ -101,6 +104,7 @@ export interface TaskValues {
   };
   readonly measure: { readonly digest: Digest };
   readonly scan: { readonly scan: ImageScan };
+  readonly identify: Record<string, never>;
   readonly inspect: { readonly directories: readonly DirectoryFacts[] };
   readonly clone: Record<string, never>;
   readonly missing: MissingObjects;

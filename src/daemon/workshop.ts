@@ -78,7 +78,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
   const installed = new Installed(
     {
       images: limits.installedImagesOpen,
-      imageBytes: limits.imageBytes,
+      imageBytes: limits.imageBytesInPlace,
       signatureFileBytes: limits.signatureFileBytes,
     },
     measureOnPool(pool),
@@ -133,6 +133,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     handouts,
     directory: stateDirectory,
     imageBytes: limits.imageBytes,
+    imageBytesInPlace: limits.imageBytesInPlace,
     closing,
   });
   const evidence = new EvidenceCache(limits.evidenceKept);

@@ -131,7 +131,7 @@ function demand(available: boolean, feature: string, remedy?: string): void {
  * Whether the image is mounted through a loop device rather than straight from its file. Throws KernelUnsupportedError
  * where it can be mounted by neither.
  */
-function byLoop(input: Pick<PlanInput, 'fileSystem' | 'range'>, features: Features): boolean {
+export function byLoop(input: Pick<PlanInput, 'fileSystem' | 'range'>, features: Features): boolean {
   if (isDeviceFileSystem(input.fileSystem) || input.range !== undefined) {
     demand(
       features.loopDevices,

@@ -59,12 +59,14 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
     verity: fields.string('verity', parseVerityLevel) ?? 'require',
     attributes: unique(fields.list('attributes', parseAttribute)) ?? ['ro', 'nosuid', 'nodev'],
     devices: fields.boolean('devices') ?? false,
+    unscanned: fields.boolean('unscanned') ?? false,
     share: fields.string('share', parseChoice(['user', 'everyone'])) ?? 'user',
     rollbackProtection: fields.boolean('rollback-protection') ?? false,
   };
   checkGrounds(fields, rule.unsigned);
   checkFormats(fields, rule);
   checkAdding(fields, rule);
+  checkUnscanned(fields, rule);
   return fields.sound ? rule : undefined;
 }
 
@@ -121,6 +123,16 @@ function checkAdding(fields: Fields, { addObjects, addBytesPerHour }: Rule): voi
   if (addBytesPerHour === undefined) return; // none given, or it was reported
   if (addObjects.length === 0 && fields.sound)
     fields.fault('add-bytes-per-hour', 'bounds what add-objects lets in, and the rule has no add-objects');
+}
+
+/** What nobody looked for has to be kept from working, unless it may be there. */
+function checkUnscanned(fields: Fields, { unscanned, devices, attributes }: Rule): void {
+  if (!unscanned || devices || attributes.includes('nodev')) return;
+  fields.fault(
+    'unscanned',
+    'lets in images that may hold device nodes, and attributes has no nodev, which would keep these from working; ' +
+      'devices = true would say that they may work',
+  );
 }
 
 function withRealPath({ realPath }: RuleContext): (text: string) => readonly string[] {

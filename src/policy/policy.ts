@@ -78,6 +78,8 @@ export interface Rule {
   readonly verity: VerityLevel;
   readonly attributes: readonly Attribute[];
   readonly devices: boolean;
+  /** Images are let in of which nobody knows whether they hold device nodes: nodev keeps these from working. */
+  readonly unscanned: boolean;
   readonly share: 'user' | 'everyone';
   readonly rollbackProtection: boolean;
 }

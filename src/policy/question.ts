@@ -13,10 +13,11 @@ export interface CallerIdentity {
   readonly gids: readonly number[];
 }
 
-/** What our own reader found in the verified bytes of an image. */
+/** What was found in the verified bytes of an image: by our own reader, or of others in their superblock. */
 export interface ImageContents {
   readonly fileSystem: FileSystem;
-  readonly devices: boolean;
+  /** Undefined where nobody looked for them. */
+  readonly devices: boolean | undefined;
   /** The first device node, where it has a path. */
   readonly devicePath?: string | undefined;
   /** Whether files have no digest by which fs-verity could check them. */

@@ -1,6 +1,7 @@
 import { formatTime } from '../trust/time.ts';
 import type { Policy, PolicyStore, VerityLevel } from './policy.ts';
 import { verityLevels } from './policy.ts';
+import { isScanned } from '../trust/file-system.ts';
 import type { Constraints, ImageContents } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
 import {
@@ -145,7 +146,7 @@ export function misfit(
   mounted: Pick<Constraints, 'fileSystem' | 'devices' | 'verity'>,
 ): 'file system' | 'devices' | 'digests' | undefined {
   if (contents.fileSystem !== mounted.fileSystem) return 'file system';
-  if (contents.devices && !mounted.devices) return 'devices';
+  if (contents.devices === true && !mounted.devices) return 'devices';
   return contents.missingDigest && mounted.verity === 'require' ? 'digests' : undefined;
 }
 
@@ -156,6 +157,11 @@ export function misfit(
 export function checkContents(asked: Case): Verdict {
   const { rule, question, candidate, fileSystem } = asked;
   const { contents } = question;
+  if (!isScanned(fileSystem) && !rule.unscanned)
+    return denied(
+      `nobody looks into ${fileSystem} images for device nodes before the kernel reads them, and the rule does not say that ` +
+        'nodev is enough to keep these from working (unscanned)',
+    );
   if (contents === undefined) return held('not scanned yet');
   const which = misfit(contents, { fileSystem, devices: rule.devices, verity: effectiveVerity(asked) });
   if (which === undefined) return held('what it holds is what the rule takes');

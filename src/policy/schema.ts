@@ -194,6 +194,12 @@ export const tableSchemas: Readonly<Record<TableName, TableSchema>> = {
         default: ['ro', 'nosuid', 'nodev'],
       },
       devices: { about: 'Whether images may hold device nodes.', kind: 'boolean', default: false },
+      unscanned: {
+        about:
+          'Whether nodev is enough for images that nothing but the kernel reads: squashfs, ext4, xfs, btrfs, ddi.',
+        kind: 'boolean',
+        default: false,
+      },
       share: {
         about: "With whom the mount's inodes may be shared.",
         kind: 'string',

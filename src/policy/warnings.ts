@@ -1,5 +1,6 @@
 import { keyWarnings, warnOfSigners } from './key-warnings.ts';
 import type { Policy, Rule } from './policy.ts';
+import { isScanned } from '../trust/file-system.ts';
 import { shadows } from './shadows.ts';
 
 /**
@@ -17,6 +18,7 @@ export function policyWarnings(policy: Policy, now: Date): readonly string[] {
       warnOfDigests(policy, rule),
       warnOfUnsigned(rule),
       warnOfAdding(rule),
+      warnOfUnscanned(rule),
       warnOfShadow(rule, policy.rules.slice(0, index)),
     ]
       .filter((warning) => warning !== undefined)
@@ -51,6 +53,15 @@ function warnOfAdding({ addObjects, stores, unsigned, fileSystems }: Rule): stri
   const unused = addObjects.filter((name) => !stores.includes(name));
   if (unused.length === 0) return undefined;
   return `lets files be added to "${unused.join('", "')}", where none of its images may look for them (stores)`;
+}
+
+/** What is listed and never let in, or let in and not listed. */
+function warnOfUnscanned({ unscanned, fileSystems }: Rule): string | undefined {
+  const listed = fileSystems.filter((fileSystem) => !isScanned(fileSystem));
+  if (unscanned && listed.length === 0)
+    return `has unscanned and takes only ${fileSystems.join(', ')}, which are always scanned`;
+  if (unscanned || listed.length === 0) return undefined;
+  return `takes ${listed.join(', ')} and lets none of them in: nobody scans them, and it does not say that nodev is enough (unscanned)`;
 }
 
 function warnOfShadow(rule: Rule, before: readonly Rule[]): string | undefined {

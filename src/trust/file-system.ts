@@ -8,3 +8,14 @@ export type FileSystem = (typeof fileSystems)[number];
 export function parseFileSystem(name: string): FileSystem | undefined {
   return fileSystems.find((known) => known === name);
 }
+
+/** Filesystems whose every inode our own reader looks at before the kernel does. */
+const scanned = ['composefs', 'erofs'] as const;
+
+/** Filesystems of which nothing but the superblock is read here. */
+export type UnscannedFileSystem = Exclude<FileSystem, (typeof scanned)[number] | 'ddi'>;
+
+/** Whether our own reader finds the device nodes in images of that filesystem. */
+export function isScanned(fileSystem: FileSystem): fileSystem is (typeof scanned)[number] {
+  return scanned.some((known) => known === fileSystem);
+}

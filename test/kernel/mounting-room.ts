@@ -121,6 +121,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     handouts,
     directory: state,
     imageBytes: 1 << 24,
+    imageBytesInPlace: 1 << 24,
     closing,
   });
   const sweeper = new Sweeper(stage, pool);

@@ -142,6 +142,7 @@ path = "${folder}/images"
       'all',
       'unsigned = true\nfile-systems = ["composefs", "erofs", "squashfs"]',
     ),
+    unscanned: rule('all', 'unsigned = true\nfile-systems = ["composefs", "squashfs"]\nunscanned = true'),
     pinned: rule('pinned', `digests = ["${digest}"]\nusers = ["1-1000"]`),
     'pinned and signed': rule('pinned', `digests = ["${digest}"]\nsigned-by = ["vendor"]`),
     installed: rule('installed', `locations = ["${folder}/images"]`),

@@ -10,6 +10,7 @@ import type { Digest } from '../../src/base/digest.ts';
 import { formatEnvelope } from '../../src/trust/dsse.ts';
 import { generateKeyPair, parsePrivateKey } from '../../src/trust/private-key.ts';
 import { signStatement } from '../../src/trust/sign.ts';
+import type { FileSystem } from '../../src/trust/file-system.ts';
 import { RawClient } from './raw-client.ts';
 
 const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountd.js');
@@ -50,7 +51,12 @@ export class Signer {
   sign(
     digest: Digest,
     name: string,
-    more: { readonly version?: number; readonly expires?: Date; readonly notBefore?: Date } = {},
+    more: {
+      readonly version?: number;
+      readonly expires?: Date;
+      readonly notBefore?: Date;
+      readonly fileSystem?: FileSystem;
+    } = {},
   ): Uint8Array {
     const statement = { name, digest, fileSystem: 'composefs', ...more } as const;
     return formatEnvelope(signStatement(statement, parsePrivateKey(this.#privatePem)));

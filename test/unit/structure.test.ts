@@ -13,11 +13,24 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   composefs: ['base', 'verity'],
   ddi: ['base'],
   trust: ['base'],
+  superblock: ['trust'],
   policy: ['base', 'trust'],
   mount: ['base', 'policy'],
   sys: ['base', 'verity', 'mount'],
   store: ['base', 'verity', 'composefs', 'sys'],
-  daemon: ['base', 'varlink', 'api', 'verity', 'composefs', 'trust', 'policy', 'mount', 'sys', 'store'],
+  daemon: [
+    'base',
+    'varlink',
+    'api',
+    'verity',
+    'composefs',
+    'superblock',
+    'trust',
+    'policy',
+    'mount',
+    'sys',
+    'store',
+  ],
   client: ['base', 'varlink', 'api', 'verity', 'trust', 'mount', 'policy', 'sys'],
   cli: [
     'base',
@@ -25,6 +38,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     'api',
     'verity',
     'composefs',
+    'superblock',
     'trust',
     'policy',
     'mount',
@@ -50,7 +64,7 @@ const packages: Readonly<Record<string, RegExp>> = {
 };
 
 /** Folders whose code reads no file, no clock, no network and writes no log. */
-const pure = ['base', 'varlink', 'api', 'verity', 'composefs', 'ddi', 'trust', 'mount'];
+const pure = ['base', 'varlink', 'api', 'verity', 'composefs', 'ddi', 'superblock', 'trust', 'mount'];
 
 function sources(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })

@@ -27,7 +27,7 @@ import type { AgentSignature } from '../ask-agent.ts';
 import { signByAgent } from '../ask-agent.ts';
 import { askPassphrase } from '../ask-passphrase.ts';
 import { CommandError } from '../command-error.ts';
-import { recogniseFileSystem } from '../file-system-of-image.ts';
+import { fileSystemOfImage } from '../file-system-of-image.ts';
 import { measureFile, readInputFile, withPath } from '../input-file.ts';
 import { print, warn } from '../output.ts';
 import { replaceFileUnless } from '../replace-file.ts';
@@ -262,7 +262,7 @@ async function envelopeFor(
 }
 
 function chooseFileSystem(image: string, asked: FileSystem | undefined): FileSystem {
-  const seen = withPath(image, () => recogniseFileSystem(image));
+  const seen = withPath(image, () => fileSystemOfImage(image));
   const fileSystem = asked ?? seen;
   if (fileSystem === undefined) {
     throw new CommandError(`${image}: no filesystem is recognised; say which it is with --file-system`);

@@ -5,9 +5,9 @@ import { readTree } from '../../composefs/read.ts';
 import type { ImageScan } from '../../composefs/scan.ts';
 import { scanImage } from '../../composefs/scan.ts';
 import type { Inode } from '../../composefs/tree.ts';
+import { recogniseFileSystem } from '../../superblock/recognise.ts';
 import { looksLikeSignature } from '../../trust/inspect-signature.ts';
 import { verityDigest } from '../../verity/verity.ts';
-import { fileSystemOfBytes } from '../file-system-of-image.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
@@ -46,7 +46,7 @@ async function runInspect(path: string, options: { readonly json?: true }): Prom
 
 /** An EROFS image may begin with any bytes, such as those of a signature. */
 function isSignature(bytes: Uint8Array): boolean {
-  const type = fileSystemOfBytes(bytes);
+  const type = recogniseFileSystem(bytes);
   return type !== 'composefs' && type !== 'erofs' && looksLikeSignature(bytes);
 }
 

@@ -27,6 +27,9 @@ function order(
       scan: () => {
         throw new Error('nobody is to read it');
       },
+      contents: () => {
+        throw new Error('nobody is to read it');
+      },
       [Symbol.dispose]: () => undefined,
       ...image,
     },

@@ -58,6 +58,7 @@ attributes = ["ro"]
 devices = false
 share = "everyone"
 rollback-protection = true
+unscanned = false
 [[rules]]
 name = "pinned"
 digests = ["${zeros}"]
@@ -111,7 +112,7 @@ const values: readonly [unknown, ...unknown[]] = [
 
 /** What only the parser can know: of this machine, of other tables, and what strings mean that have a syntax of their own. */
 const beyondFields =
-  /no (user|group|key|store) "|pattern of names|stars in a row|no usable key|no such file|distinct keys|before not-before|name of another|ID of another|plain form|takes \d+; name just one|states no name|only a certificate can be/;
+  /no (user|group|key|store) "|pattern of names|stars in a row|no usable key|no such file|distinct keys|before not-before|name of another|ID of another|plain form|takes \d+; name just one|states no name|attributes has no nodev|has no add-objects|only a certificate can be/;
 
 describe('what is wrong with one field', () => {
   test('is wrong to the parser and to the schema, or to neither', () => {

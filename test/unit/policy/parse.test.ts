@@ -36,6 +36,7 @@ describe('a policy', () => {
       verity: 'require',
       attributes: ['ro', 'nosuid', 'nodev'],
       devices: false,
+      unscanned: false,
       share: 'user',
       rollbackProtection: false,
     });
