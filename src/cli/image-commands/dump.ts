@@ -5,7 +5,7 @@ import { readTree } from '../../composefs/read.ts';
 import { printJson } from '../output.ts';
 import { describeInode } from './describe-inode.ts';
 import { explained } from './explained.ts';
-import { readImage } from './read-image.ts';
+import { readImageOfFiles } from './read-image.ts';
 import { walkTree } from './walk-tree.ts';
 
 /** Adds `dump IMAGE`. */
@@ -20,7 +20,7 @@ export function addDumpCommand(program: Command): void {
 }
 
 async function runDump(path: string, options: { readonly json?: true }): Promise<void> {
-  const image = await explained(path, () => readImage(path));
+  const image = await explained(path, () => readImageOfFiles(path));
   if (options.json === true) {
     const tree = await explained(path, () => readTree(image));
     printJson([...walkTree(tree)].map(describeInode));

@@ -4,12 +4,16 @@ import type { Digest } from '../../base/digest.ts';
 import { readTree } from '../../composefs/read.ts';
 import type { ImageScan } from '../../composefs/scan.ts';
 import { scanImage } from '../../composefs/scan.ts';
-import type { Inode } from '../../composefs/tree.ts';
-import { recogniseFileSystem } from '../../superblock/recognise.ts';
+import { IncompatibleImage } from '../../composefs/errors.ts';
+import type { Inode, Tree } from '../../composefs/tree.ts';
+import { isScanned } from '../../trust/file-system.ts';
 import { looksLikeSignature } from '../../trust/inspect-signature.ts';
 import { verityDigest } from '../../verity/verity.ts';
+import { fileSystemOfImage } from '../file-system-of-image.ts';
+import { withPath } from '../input-file.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
+import { inspectSuperblock } from './inspect-superblock.ts';
 import { printable } from './printable.ts';
 import { formatSize } from './progress.ts';
 import { showSignature } from './show-signature.ts';
@@ -32,8 +36,14 @@ export function addInspectCommand(program: Command): void {
 }
 
 async function runInspect(path: string, options: { readonly json?: true }): Promise<void> {
+  const seen = withPath(path, () => fileSystemOfImage(path));
+  if (seen !== undefined && !isScanned(seen) && seen !== 'ddi') {
+    inspectSuperblock(path, seen, options);
+    return;
+  }
   const bytes = await explained(path, () => readImage(path));
-  if (isSignature(bytes)) {
+  // An EROFS image may begin with any bytes, such as those of a signature.
+  if (seen === undefined && looksLikeSignature(bytes)) {
     showSignature(path, bytes, options);
     return;
   }
@@ -44,19 +54,13 @@ async function runInspect(path: string, options: { readonly json?: true }): Prom
   else printLines(summarize(digest, scan, contents));
 }
 
-/** An EROFS image may begin with any bytes, such as those of a signature. */
-function isSignature(bytes: Uint8Array): boolean {
-  const type = recogniseFileSystem(bytes);
-  return type !== 'composefs' && type !== 'erofs' && looksLikeSignature(bytes);
-}
-
-function describe(digest: Digest, scan: ImageScan, contents: Contents): Record<string, unknown> {
+function describe(digest: Digest, scan: ImageScan, contents: Contents | undefined): Record<string, unknown> {
   return {
     digest,
     fileSystem: scan.fileSystem,
     ...(scan.formatVersion === undefined ? {} : { formatVersion: scan.formatVersion }),
     bytes: scan.bytes,
-    inodes: sum(contents.types),
+    inodes: scan.inodes,
     ...contents,
     objects: scan.objects.length,
     missingDigest: scan.missingDigest,
@@ -65,13 +69,20 @@ function describe(digest: Digest, scan: ImageScan, contents: Contents): Record<s
   };
 }
 
-function summarize(digest: Digest, scan: ImageScan, contents: Contents): string[] {
+function summarize(digest: Digest, scan: ImageScan, contents: Contents | undefined): string[] {
   return [
     `Digest:        ${digest}`,
     `File system:   ${scan.fileSystem}${scan.formatVersion === undefined ? '' : `, format version ${scan.formatVersion}`}`,
     `Image size:    ${formatSize(scan.bytes)}`,
-    `Inodes:        ${sum(contents.types)}: ${formatTypes(contents.types)}`,
-    `Contents:      ${formatSize(contents.contentBytes)}, of which ${formatSize(contents.inlineBytes)} in the image`,
+    ...(contents === undefined
+      ? [
+          `Inodes:        ${scan.inodes}`,
+          `Contents:      compressed or in chunks, which only the kernel reads`,
+        ]
+      : [
+          `Inodes:        ${sum(contents.types)}: ${formatTypes(contents.types)}`,
+          `Contents:      ${formatSize(contents.contentBytes)}, of which ${formatSize(contents.inlineBytes)} in the image`,
+        ]),
     `Objects:       ${scan.objects.length}${scan.missingDigest ? ', and some file names one without a digest' : ''}`,
     `Device nodes:  ${formatDevices(scan)}`,
   ];
@@ -86,7 +97,15 @@ interface Contents {
   readonly inlineBytes: number;
 }
 
-function countContents(image: Uint8Array): Contents {
+/** Undefined for an image with extents that are not read here. Throws ImageError for one that is broken. */
+function countContents(image: Uint8Array): Contents | undefined {
+  let tree: Tree;
+  try {
+    tree = readTree(image);
+  } catch (error) {
+    if (error instanceof IncompatibleImage) return undefined;
+    throw error;
+  }
   const types: Record<string, number> = {};
   let [contentBytes, inlineBytes] = [0, 0];
   const count = (inode: Inode): void => {
@@ -95,7 +114,7 @@ function countContents(image: Uint8Array): Contents {
     contentBytes += inode.size;
     if (inode.content.kind === 'inline') inlineBytes += inode.size;
   };
-  for (const { inode, first } of walkTree(readTree(image))) if (first) count(inode);
+  for (const { inode, first } of walkTree(tree)) if (first) count(inode);
   return { types, contentBytes, inlineBytes };
 }
 

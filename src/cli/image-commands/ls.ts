@@ -6,7 +6,7 @@ import { printJson } from '../output.ts';
 import { describeInode } from './describe-inode.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
-import { readImage } from './read-image.ts';
+import { readImageOfFiles } from './read-image.ts';
 import type { TreePath } from './walk-tree.ts';
 import { walkTree } from './walk-tree.ts';
 import { printLines } from './print-lines.ts';
@@ -23,7 +23,7 @@ export function addLsCommand(program: Command): void {
 }
 
 async function runLs(path: string, options: { readonly json?: true }): Promise<void> {
-  const tree = await explained(path, () => readTree(readImage(path)));
+  const tree = await explained(path, () => readTree(readImageOfFiles(path)));
   if (options.json === true) printJson([...walkTree(tree)].map(describeInode));
   else printLines(formatListing(tree));
 }

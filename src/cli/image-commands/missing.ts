@@ -6,7 +6,7 @@ import { CommandError } from '../command-error.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
-import { readImage } from './read-image.ts';
+import { readImageOfFiles } from './read-image.ts';
 import { printLines } from './print-lines.ts';
 
 interface MissingCommandOptions {
@@ -30,7 +30,7 @@ export function addMissingCommand(program: Command): void {
 }
 
 async function runMissing(path: string, options: MissingCommandOptions): Promise<void> {
-  let missing = [...(await explained(path, () => scanImage(readImage(path)))).objects];
+  let missing = [...(await explained(path, () => scanImage(readImageOfFiles(path)))).objects];
   for (const store of options.store)
     missing = await explained(store, () => ObjectStore.open(store).missing(missing));
   const lines = missing.map(printable).sort();

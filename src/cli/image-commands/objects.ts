@@ -4,7 +4,7 @@ import { scanImage } from '../../composefs/scan.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
-import { readImage } from './read-image.ts';
+import { readImageOfFiles } from './read-image.ts';
 import { printLines } from './print-lines.ts';
 
 /** Adds `objects IMAGE`. */
@@ -19,7 +19,7 @@ export function addObjectsCommand(program: Command): void {
 }
 
 async function runObjects(path: string, options: { readonly json?: true }): Promise<void> {
-  const scan = await explained(path, () => scanImage(readImage(path)));
+  const scan = await explained(path, () => scanImage(readImageOfFiles(path)));
   const found = scan.objects.map((object, index) => {
     const digest = scan.objectDigests[index];
     return { path: printable(object), ...(digest === undefined ? {} : { digest }) };
