@@ -61,7 +61,10 @@ export interface FeatureNote {
 /** Every feature in the words of a table. The releases are those of the kernel as it is published: others may carry a feature back. */
 export const featureNotes: Readonly<Record<keyof Features, FeatureNote>> = {
   erofsFromFile: { since: '6.12', what: 'images are mounted from their files' },
-  loopDevices: { since: '5.8', what: 'images are mounted by loop devices, where not from their files' },
+  loopDevices: {
+    since: '5.8',
+    what: 'images are mounted by loop devices, where not from their files; squashfs, ext4, xfs, btrfs',
+  },
   overlayOverFileImages: { since: undefined, what: 'an overlay can lie over composefs from a file' },
   idmappedErofs: { since: '5.19', what: 'idMap: mounts that show the IDs of a user namespace' },
   overlayLowerdirPlus: { since: '6.7', what: 'overlay layers one by one' },

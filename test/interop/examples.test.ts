@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Host, makePlace, type Place } from '../support/hosting.ts';
@@ -20,7 +20,10 @@ function ctl(...parameters: string[]): string {
   return result.stdout.trim();
 }
 
-const programs = ['unshare', 'setpriv', 'busybox', 'bwrap', 'podman', 'python3', 'crun'];
+const programs = [
+  ...['unshare', 'setpriv', 'busybox', 'bwrap', 'podman', 'python3', 'crun'],
+  ...['mkfs.erofs', 'mksquashfs', 'mkfs.ext4'],
+];
 const missing = programs.filter((program) => !has(program));
 
 describe.skipIf(
@@ -85,6 +88,8 @@ images = ["example/**"]
 signed-by = ["site"]
 stores = ["objects"]
 verity = "if-present"
+file-systems = ["composefs", "erofs", "squashfs", "ext4"]
+unscanned = true
 `,
       },
       keys: { 'site.pub': spawnSync('cat', [join(folder, 'key.pub')], { encoding: 'utf8' }).stdout },
@@ -126,6 +131,20 @@ verity = "if-present"
     );
     expect(errors).toBe('');
     expect(output).toBe('0\n/bin/busybox\n');
+    expect(status).toBe(0);
+  });
+
+  test.each(['erofs', 'squashfs', 'ext4'])('%s: made, signed, mounted, written over', (type) => {
+    const key = join(place.folder, 'readable.key');
+    cpSync(join(place.folder, 'key'), key);
+    chmodSync(key, 0o644);
+    const tree = join(place.folder, 'small');
+    mkdirSync(join(tree, 'folder'), { recursive: true });
+    writeFileSync(join(tree, 'hello'), 'hello\n');
+    const { status, output, errors } = example('file-systems/run.sh', tree, key, type, '.');
+    const [names, shown] = [output.split('\n').slice(0, -2), output.split('\n').at(-2)];
+    expect(names, errors).toEqual(['folder', 'hello', ...(type === 'ext4' ? ['lost+found'] : []), 'written']);
+    expect(shown).toMatch(new RegExp(`^${type} sha256:[0-9a-f]{64}$`));
     expect(status).toBe(0);
   });
 
