@@ -2,7 +2,16 @@ import type { Rule } from './policy.ts';
 import { matchesPattern } from './pattern.ts';
 import type { CallerIdentity } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
-import { countedKeys, denied, distinctSigners, failed, hasSigned, held, whyNotCounted } from './verdict.ts';
+import {
+  countedKeys,
+  denied,
+  distinctSigners,
+  failed,
+  hasSigned,
+  held,
+  howToAsk,
+  whyNotCounted,
+} from './verdict.ts';
 
 // What has to hold for a rule to decide at all, in the order in which it is asked.
 
@@ -83,7 +92,12 @@ export function checkFileSystem({ rule, question, candidate, fileSystem }: Case)
     return failed(detail, { kind: 'IncompatibleImage' });
   }
   if (rule.fileSystems.includes(fileSystem)) return held(`takes ${fileSystem}`);
-  return denied(`takes ${rule.fileSystems.join(', ')}, and this image is ${fileSystem}`);
+  const taken = rule.fileSystems.join(', ');
+  if (stated !== undefined || question.fileSystem !== undefined)
+    return denied(`takes ${taken}, and this image is ${fileSystem}`);
+  const [only, ...others] = rule.fileSystems;
+  const hint = howToAsk(only === undefined || others.length > 0 ? 'TYPE' : only);
+  return denied(`takes ${taken}, and ${fileSystem} is taken where nobody says: ${hint}`);
 }
 
 /** digests and images. Without a statement there is no name yet: then the signers are what is missing. */

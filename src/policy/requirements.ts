@@ -8,11 +8,11 @@ import {
   countedKeys,
   denied,
   distinctSigners,
-  earliestNow,
   failed,
   held,
+  howToAsk,
   invalidNow,
-  latestNow,
+  invalidStatementNow,
   soundPaths,
   validKeys,
 } from './verdict.ts';
@@ -24,13 +24,9 @@ export function checkValidity(asked: Case): Verdict {
   const { policy, rule, candidate } = asked;
   if (rule.signedBy === undefined || candidate === undefined)
     return held('nothing was signed that could expire');
-  const { name = '', notBefore, expires } = candidate.statement ?? {};
-  if (notBefore !== undefined && latestNow(asked) < notBefore.getTime()) {
-    return expired(policy, `the statement on "${name}"`, 'is not valid before', notBefore);
-  }
-  if (expires !== undefined && earliestNow(asked) >= expires.getTime()) {
-    return expired(policy, `the statement on "${name}"`, 'expired at', expires);
-  }
+  const stated = candidate.statement && invalidStatementNow(asked, candidate.statement);
+  if (stated !== undefined)
+    return expired(policy, `the statement on "${candidate.statement?.name ?? ''}"`, stated);
   if (distinctSigners(asked, validKeys(asked), 'now') >= rule.threshold)
     return held(
       `${candidate.statement === undefined ? 'the keys' : 'the statement and its keys'} are valid now`,
@@ -46,18 +42,28 @@ export function checkValidity(asked: Case): Verdict {
     for (const { what, time } of dated) {
       const limit = invalidNow(asked, time);
       if (limit === undefined) continue;
-      return expired(policy, what, limit.when === 'before' ? 'is not valid before' : 'expired at', limit.at);
+      return expired(policy, what, limit);
     }
   }
   throw new RangeError('keys that counted are neither enough nor invalid');
 }
 
-function expired({ clockSkew }: Policy, what: string, how: string, at: Date): Verdict {
+function expired(
+  { clockSkew }: Policy,
+  what: string,
+  { when, at }: { readonly when: 'before' | 'after'; readonly at: Date },
+): Verdict {
   const time = formatTime(at);
+  const [how, hint] =
+    when === 'before'
+      ? ['is not valid before', "is this machine's clock right?"]
+      : ['expired at', 'it has to be signed anew'];
   const skew =
     clockSkew === 0 ? '' : `, by more than the ${clockSkew / 1000} seconds that the clock may be wrong`;
-  const hint = how.startsWith('is') ? "; is this machine's clock right?" : '; it has to be signed anew';
-  return failed(`${what} ${how} ${time}${skew}${hint}`, { kind: 'Expired', parameters: { what, at: time } });
+  return failed(`${what} ${how} ${time}${skew}; ${hint}`, {
+    kind: 'Expired',
+    parameters: { what, at: time },
+  });
 }
 
 /** rollback-protection. */
@@ -169,7 +175,7 @@ export function checkContents(asked: Case): Verdict {
   const details = {
     'file system':
       question.fileSystem === undefined && candidate?.statement === undefined
-        ? `the image is ${found}, and ${fileSystem} is taken where nobody says: ask for it (mount -o type=${found}, verify --file-system ${found})`
+        ? `the image is ${found}, and ${fileSystem} is taken where nobody says: ${howToAsk(found)}`
         : `the image is ${found}, and ${fileSystem} was asked for or stated`,
     devices: `the image holds device nodes (${contents.devicePath ?? 'without a path'}), and the rule does not let them in (devices)`,
     digests: 'the image holds files without a digest, which cannot be checked, and verity is "require"',

@@ -2,6 +2,7 @@ import type { CertificatePath } from '../trust/certificate-path.ts';
 import type { FileSystem } from '../trust/file-system.ts';
 import type { KeyId } from '../trust/public-key.ts';
 import type { Statement } from '../trust/statement.ts';
+import type { VerifiedStatement } from '../trust/verify.ts';
 import { matchesPattern } from './pattern.ts';
 import type { Policy, PolicyKey, Rule } from './policy.ts';
 import type { Question, RefusalReason } from './question.ts';
@@ -71,19 +72,22 @@ export function validKeys(asked: Case): readonly PolicyKey[] {
   );
 }
 
+/** What a question about time takes. */
+type Asked = Pick<Case, 'policy' | 'question'>;
+
 /** The latest moment that it may be, by a clock that may be wrong: what is not valid then is surely not valid yet. */
-export function latestNow({ policy, question }: Case): number {
+function latestNow({ policy, question }: Asked): number {
   return question.now.getTime() + policy.clockSkew;
 }
 
 /** The earliest moment that it may be: what has expired by then surely has. */
-export function earliestNow({ policy, question }: Case): number {
+function earliestNow({ policy, question }: Asked): number {
   return question.now.getTime() - policy.clockSkew;
 }
 
 /** The limit of that time that now is surely outside of, or undefined. Both ends belong to it. */
 export function invalidNow(
-  asked: Case,
+  asked: Asked,
   { notBefore, notAfter }: Pick<PolicyKey, 'notBefore' | 'notAfter'>,
 ): { readonly when: 'before' | 'after'; readonly at: Date } | undefined {
   if (notBefore !== undefined && latestNow(asked) < notBefore.getTime())
@@ -91,6 +95,32 @@ export function invalidNow(
   if (notAfter !== undefined && earliestNow(asked) > notAfter.getTime())
     return { when: 'after', at: notAfter };
   return undefined;
+}
+
+/** The same of a statement, to whose time the moment at which it expires does not belong. */
+export function invalidStatementNow(
+  asked: Asked,
+  { notBefore, expires }: Pick<Statement, 'notBefore' | 'expires'>,
+): ReturnType<typeof invalidNow> {
+  if (expires !== undefined && earliestNow(asked) >= expires.getTime()) return { when: 'after', at: expires };
+  return invalidNow(asked, { notBefore, notAfter: undefined });
+}
+
+/** Whether a key of the policy vouches for a statement now: one that may, though no rule says that it trusts it. */
+export function isVouchedFor(asked: Asked, { statement, signers }: VerifiedStatement): boolean {
+  if (invalidStatementNow(asked, statement) !== undefined) return false;
+  const candidate = { statement, signers, digestSigners: [], paths: [], unknownKeyIds: [] };
+  return [...asked.policy.keys.values()].some(
+    (key) =>
+      signers.includes(key.key.id) &&
+      whyNotCounted(asked.policy, key, candidate) === undefined &&
+      invalidNow(asked, key) === undefined,
+  );
+}
+
+/** What to do next where nobody says what filesystem an image holds. */
+export function howToAsk(fileSystem: FileSystem | 'TYPE'): string {
+  return `ask for it (mount -o type=${fileSystem}, verify --file-system ${fileSystem})`;
 }
 
 /** How many different keys these are, whatever their IDs. */

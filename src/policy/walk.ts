@@ -12,6 +12,7 @@ import type { Policy, Rule } from './policy.ts';
 import type { Question } from './question.ts';
 import { checkContents, checkStores, checkValidity, checkVerity, checkVersion } from './requirements.ts';
 import type { Candidate, Case, Verdict } from './verdict.ts';
+import { isVouchedFor } from './verdict.ts';
 
 /** What is asked of a rule, in this order. Up to and including `signers` a failure passes on to the next rule. */
 export type CheckName =
@@ -83,7 +84,7 @@ export interface Walk {
 export function walkRule(policy: Policy, rule: Rule, question: Question): Walk {
   let best: Walk | undefined;
   for (const candidate of candidates(rule, question.verification)) {
-    for (const fileSystem of fileSystemsOf(policy, question, candidate)) {
+    for (const fileSystem of fileSystemsOf(policy, rule, question, candidate)) {
       const walk = walkCase({ policy, rule, question, candidate, fileSystem });
       if (best === undefined || furthest(walk) > furthest(best)) best = walk;
     }
@@ -142,20 +143,26 @@ function candidatesOf(
 }
 
 /**
- * The filesystem that is asked for, or stated; where neither says, what keys of the policy vouch for elsewhere, and composefs as
- * if they had not been shown: what is in the image decides between the two, so that a signature less opens nothing. Signatures over
- * the bare digest take nothing from what others state beside them.
+ * The filesystem that is asked for, or stated by those whom the rule is asked about. Where neither says, what others state, if the
+ * policy lets them speak for the image now and the rule takes it, and composefs as if they had not been shown: what is in the image
+ * decides between the two, so that a signature less opens nothing. Signatures over the bare digest take nothing from what others
+ * state beside them.
  */
 function fileSystemsOf(
   policy: Policy,
+  rule: Rule,
   question: Question,
   candidate: Candidate | undefined,
 ): readonly Case['fileSystem'][] {
   const said = question.fileSystem ?? candidate?.statement?.fileSystem;
   if (said !== undefined) return [said];
   if (candidate !== undefined) return ['composefs'];
-  const vouched = question.verification.statements
-    .filter(({ signers }) => signers.some((id) => !policy.revokedKeys.has(id)))
+  const stated = question.verification.statements.filter(({ statement }) =>
+    rule.fileSystems.includes(statement.fileSystem),
+  );
+  if (stated.every(({ statement }) => statement.fileSystem === 'composefs')) return ['composefs'];
+  const vouched = stated
+    .filter((one) => isVouchedFor({ policy, question }, one))
     .map(({ statement }) => statement.fileSystem);
   return [...new Set([...vouched, 'composefs' as const])];
 }

@@ -4,6 +4,7 @@ import type { Decision, Question, Refusal } from '../../../src/policy/question.t
 import { decide } from '../../../src/policy/decide.ts';
 import { formatEnvelope, parseEnvelope } from '../../../src/trust/dsse.ts';
 import { digestFromBytes } from '../../../src/base/digest.ts';
+import type { Statement } from '../../../src/trust/statement.ts';
 import { imageDigest, makeKey, policyOf, questionOf, root, signatureFile, user } from './policy-of.ts';
 
 const one = makeKey('one');
@@ -481,6 +482,45 @@ describe('verity', () => {
 describe('what an image holds', () => {
   const file = [signatureFile({}, one.key)];
   const plain = { fileSystem: 'composefs', devices: false, missingDigest: false } as const;
+
+  describe('in a rule that asks for no signature', () => {
+    const pinned = rule(`digests = ["${imageDigest}"]\nfile-systems = ["composefs", "erofs"]`);
+    const said = (text: string, more: Partial<Statement> = {}, asked: Partial<Question> = {}): string => {
+      const policy = policyOf(text + pinned);
+      const file = signatureFile({ fileSystem: 'erofs', ...more }, one.key);
+      return allowed(ask(policy, [file], asked)).constraints.fileSystem;
+    };
+
+    test('is what a key of the policy states', () => {
+      expect(said(keys)).toBe('erofs');
+      expect(said(keys, {}, { fileSystem: 'composefs' })).toBe('composefs');
+    });
+
+    test.each([
+      ['a key that is unknown', two.toml, {}],
+      ['a revoked key', `${keys}[[revoked]]\nkey = "${one.keyId}"\n`, {}],
+      ['a key that may not speak for the name', makeKeyWith('names = ["other/*"]'), {}],
+      ['a key that has expired', makeKeyWith('not-after = 2026-05-01T00:00:00Z'), {}],
+      ['a key that is not valid yet', makeKeyWith('not-before = 2026-07-01T00:00:00Z'), {}],
+      ['a statement that has expired', keys, { expires: new Date('2026-06-01T00:00:00Z') }],
+      ['a statement that is not valid yet', keys, { notBefore: new Date('2026-07-01T00:00:00Z') }],
+    ])('is not what %s states', (_what, text, more) => {
+      expect(said(text, more)).toBe('composefs');
+    });
+
+    test('is composefs where what is stated is not for the rule', () => {
+      const narrow = policyOf(`${keys}${rule(`digests = ["${imageDigest}"]`)}`);
+      const file = signatureFile({ fileSystem: 'erofs' }, one.key);
+      expect(allowed(ask(narrow, [file])).constraints.fileSystem).toBe('composefs');
+    });
+
+    test('says what is taken where nobody says, and the rule does not take that', () => {
+      const erofs = policyOf(rule(`digests = ["${imageDigest}"]\nfile-systems = ["erofs"]`));
+      expect(refusalOf(ask(erofs, [])).message).toBe(
+        'rule "r": file system: takes erofs, and composefs is taken where nobody says: ask for it (mount -o type=erofs, verify --file-system erofs)',
+      );
+    });
+  });
 
   test('is of the filesystem that was stated or asked for, with a hint where nobody said so', () => {
     const strict = policyOf(keys + rule(`${signed}file-systems = ["composefs", "erofs"]`));
