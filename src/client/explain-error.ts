@@ -1,3 +1,4 @@
+import { withoutControls } from '../base/foreign-text.ts';
 import { suffixOf } from '../policy/image-names.ts';
 import { VarlinkError } from '../varlink/error.ts';
 
@@ -111,5 +112,5 @@ function text(value: unknown): string {
 
 /** Neither a line break nor an escape sequence reaches the terminal. */
 function oneLine(message: string): string {
-  return message.replaceAll(/\s*\n\s*/g, '; ').replaceAll(/\p{Cc}/gu, '\uFFFD');
+  return withoutControls(message.replaceAll(/\s*\n\s*/g, '; '));
 }

@@ -1,3 +1,4 @@
+import { foreignText } from '../base/foreign-text.ts';
 import { isPathOfSegments } from '../trust/statement.ts';
 import { parseStrictJson } from '../trust/json.ts';
 
@@ -112,7 +113,7 @@ function parseLine(bytes: Uint8Array): NewestVersion | string {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'not an object';
   const { rule, name, version, ...others } = value as Readonly<Record<string, unknown>>;
   const unknown = Object.keys(others)[0];
-  if (unknown !== undefined) return `the member "${unknown.slice(0, 64)}" is not known`;
+  if (unknown !== undefined) return `the member "${foreignText(unknown)}" is not known`;
   if (typeof rule !== 'string' || rule === '') return 'rule is not a name';
   if (typeof name !== 'string' || !isPathOfSegments(name, 'signed')) return 'name is not a signed name';
   if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 0)

@@ -30,7 +30,7 @@ export const signatureFileBytesMax = 65_536;
 export const signaturesPerFileMax = 16;
 
 /** Key IDs are 64 digits; other tools write other hints. */
-const keyIdCharactersMax = 256;
+export const keyIdCharactersMax = 256;
 
 /**
  * The envelope that a signature file holds. Members that DSSE does not define are passed over, as its parsing rules

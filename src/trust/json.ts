@@ -1,3 +1,5 @@
+import { foreignText } from '../base/foreign-text.ts';
+
 /** Levels of arrays and objects; a statement has five. */
 const depthMax = 16;
 
@@ -43,7 +45,7 @@ function checkMembersAndNumbers(text: string): void {
     } else if (colon !== undefined) {
       const name = String(JSON.parse(token.slice(0, -colon.length)));
       const seen = open.at(-1);
-      if (seen?.has(name) === true) throw new JsonInvalid(`the member "${name.slice(0, 64)}" is there twice`);
+      if (seen?.has(name) === true) throw new JsonInvalid(`the member "${foreignText(name)}" is there twice`);
       seen?.add(name);
     } else if (!token.startsWith('"') && !/^-?\d+$/.test(token)) {
       throw new JsonInvalid('a number that is not whole');

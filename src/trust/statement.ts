@@ -1,3 +1,4 @@
+import { foreignText } from '../base/foreign-text.ts';
 import type { Digest } from '../base/digest.ts';
 import { digestHex, parseDigest } from '../base/digest.ts';
 import type { FileSystem } from './file-system.ts';
@@ -107,7 +108,7 @@ function parsePredicate(predicate: Readonly<Record<string, unknown>>): Omit<Stat
   const { fileSystem: type, version, notBefore, expires, ...others } = predicate;
   const unknown = Object.keys(others)[0];
   if (unknown !== undefined) {
-    throw new StatementInvalid(`predicate.${unknown.slice(0, 64)} is not known to this version`);
+    throw new StatementInvalid(`predicate.${foreignText(unknown)} is not known to this version`);
   }
   const fileSystem = typeof type === 'string' ? parseFileSystem(type) : undefined;
   if (fileSystem === undefined) {

@@ -1,7 +1,14 @@
+import { foreignText } from '../base/foreign-text.ts';
 import type { Digest } from '../base/digest.ts';
 import { equalBytes, toHex } from '../base/bytes.ts';
 import type { Envelope, EnvelopeSignature } from './dsse.ts';
-import { EnvelopeInvalid, inTotoPayloadType, parseEnvelope, preAuthEncoding } from './dsse.ts';
+import {
+  EnvelopeInvalid,
+  inTotoPayloadType,
+  keyIdCharactersMax,
+  parseEnvelope,
+  preAuthEncoding,
+} from './dsse.ts';
 import { attributePkcs7, type Pkcs7Claim } from './attribute-pkcs7.ts';
 import type { TrustedCertificate } from './certificate-path.ts';
 import type { DigestSignatures } from './digest-signatures.ts';
@@ -185,7 +192,7 @@ function attribute(claims: readonly Claim[], keys: readonly PublicKey[], faults:
     if ([...known.values()].some((key) => key !== hinted && isBy(key, claim))) continue;
     if (triesLeft === 0) faults.push(`${where}: too many signatures carry a key ID that is not theirs`);
     else if (hinted !== undefined) faults.push(`${where}: the signature by key ${hinted.id} does not verify`);
-    else about.unknownKeyIds.add(signature.keyid);
+    else about.unknownKeyIds.add(foreignText(signature.keyid, keyIdCharactersMax));
   }
 }
 

@@ -11,6 +11,7 @@ import { groupsOfUser } from '../../../src/cli/caller.ts';
 import { writeImage } from '../../../src/composefs/write.ts';
 import { parseDump } from '../../../src/composefs/dump.ts';
 import { formatVersionsFile, versionsFileName } from '../../../src/policy/versions-file.ts';
+import { generateKeyPair } from '../../../src/trust/private-key.ts';
 import { lockFile, openFile } from '../../../src/sys/file.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
 import type { Outcome } from './tool-program.ts';
@@ -252,6 +253,24 @@ describe('policy', () => {
     expect(exitCode).toBeUndefined();
     expect(stdout).toMatch(/^rule "first" .*: passed over\n/);
     expect(stdout).toMatch(/\nallowed by rule "everyone"\n$/);
+  });
+
+  test('nothing in a signature file writes to the terminal: not its key IDs, not its members', async () => {
+    await sign();
+    const explain = (): Promise<Outcome> => command('explain', image, '--policy', folder, '--state', folder);
+    const envelope = JSON.parse(readFileSync(`${image}.sig`, 'utf8')) as { signatures: { keyid: string }[] };
+    writeFileSync(join(folder, 'keys.d', 'site.pub'), generateKeyPair().publicPem);
+    for (const signature of envelope.signatures) signature.keyid = '\u001b[2J\u202ehidden\u2028';
+    const payload = Buffer.from(String.raw`{"\u001b[31m":1,"\u001b[31m":2}`).toString('base64');
+    for (const [file, shown] of [
+      [envelope, '\ufffd[2J\ufffdhidden\ufffd (not a key of this policy)'],
+      [{ ...envelope, payload }, 'the member "\ufffd[31m" is there twice'],
+    ] as const) {
+      writeFileSync(`${image}.sig`, JSON.stringify(file));
+      const { stdout } = await explain();
+      expect(stdout.replaceAll('\n', '')).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+      expect(Buffer.from(stdout).toString()).toContain(shown);
+    }
   });
 
   test('explain exits 1 where the image is refused', async () => {
