@@ -2,10 +2,10 @@ import { digestHex } from '../base/digest.ts';
 import type { Dirent } from './directory.ts';
 import { dotsOf, readDirents } from './directory.ts';
 import { DumpWriter } from './dump-writer.ts';
-import { ImageError } from './errors.ts';
+import { ImageError, IncompatibleImage } from './errors.ts';
 import * as format from './format.ts';
 import type { InodeHead } from './inode.ts';
-import { readInode } from './inode.ts';
+import { chunkBytes, readInode } from './inode.ts';
 import { hidesStoreFolder, locateContent, readTarget, readTime, redirectedPath } from './inode-data.ts';
 import type { RawXattr } from './inode-xattrs.ts';
 import { readXattrs } from './inode-xattrs.ts';
@@ -13,6 +13,7 @@ import type { ShownXattr } from './shown-xattrs.ts';
 import { showXattrs } from './shown-xattrs.ts';
 import type { Image } from './superblock.ts';
 import { openImage } from './superblock.ts';
+import type { StoredForm } from './tree.ts';
 
 /** A directory that is being listed. Paths below it begin with its own, which stands in the dump already. */
 interface Visit {
@@ -24,6 +25,7 @@ interface Visit {
 class ImageDumper {
   readonly #image: Image;
   readonly #out: DumpWriter;
+  readonly #bytesMax: number;
   readonly #visits: Visit[] = [];
   /** Where in the dump the first path of an inode stands, plus one, by inode number; 0 for what was not met yet. */
   readonly #met: Float64Array;
@@ -35,6 +37,7 @@ class ImageDumper {
     this.#image = image;
     this.#bytesLeft = image.bytes.length;
     this.#met = new Float64Array(Math.ceil(image.bytes.length / format.slotBytes));
+    this.#bytesMax = bytesMax;
     this.#out = new DumpWriter(image.bytes.length, bytesMax);
   }
 
@@ -115,11 +118,20 @@ class ImageDumper {
       out.optional(bytes, ...redirectedPath(this.#image, located.redirect));
     else out.ascii('-');
     out.ascii(' ');
-    const inline = located?.inline;
+    const inline = located?.form === undefined ? located?.inline : this.#stored(inode, located.form);
     if (inline !== undefined && inline.length > 0) out.optional(inline, 0, inline.length);
     else out.ascii('-');
     out.ascii(' ');
     out.ascii(located?.digest === undefined ? '-' : digestHex(located.digest));
+  }
+
+  /** The content of a file of plain EROFS. */
+  #stored(inode: InodeHead, form: StoredForm): Uint8Array {
+    if (form === 'chunks') return chunkBytes(this.#image, inode, this.#bytesMax);
+    throw new IncompatibleImage(
+      inode.offset,
+      `the content of inode ${inode.nid} is compressed, and a dump would have to hold it`,
+    );
   }
 
   #xattrs(shown: readonly ShownXattr[]): void {

@@ -30,15 +30,19 @@ export const compatXattrFilter = 0x4;
 export const compactInodeBytes = 32;
 export const extendedInodeBytes = 64;
 
-/** Data layouts: bits 1 to 3 of an inode's i_format; 1 and 3 are those of compressed files. */
+/** Data layouts: bits 1 to 3 of an inode's i_format. */
 export const layoutFlatPlain = 0;
+export const layoutCompressedFull = 1;
 export const layoutFlatInline = 2;
+export const layoutCompressedCompact = 3;
 export const layoutChunkBased = 4;
 
 /** Low bits of a chunk-based inode's format: log2 of the blocks in a chunk. */
 export const chunkBitsMask = 0x1f;
 /** A chunk-based inode's entries are 8 bytes each instead of 4. */
 export const chunkFormatIndexes = 0x20;
+/** The address of a chunk that is full of zeros. */
+export const chunkHole = 0xffffffff;
 
 export const direntBytes = 12;
 export const nameBytesMax = 255;
@@ -59,6 +63,9 @@ export const modeBlock = 0o060000;
 export const modeFile = 0o100000;
 export const modeSymlink = 0o120000;
 export const modeSocket = 0o140000;
+
+/** Prefix numbers from here on are those of the superblock's table. */
+export const longPrefixFirst = 128;
 
 /** The name prefixes that stand as one number in an attribute's entry; 0 is no prefix. */
 export const xattrPrefixes: readonly { readonly index: number; readonly prefix: string }[] = [

@@ -8,7 +8,7 @@ import type { RawXattr } from './inode-xattrs.ts';
 import { bytesAt } from './inode-xattrs.ts';
 import type { Image } from './superblock.ts';
 import { inlineContentBytesMax, targetFault } from './tree-check.ts';
-import type { Timestamp } from './tree.ts';
+import type { StoredForm, Timestamp } from './tree.ts';
 
 const slash = 0x2f;
 
@@ -37,10 +37,24 @@ export function readTarget(image: Image, inode: InodeHead): string {
   return text;
 }
 
-/** Where a file's bytes are: in the image, or in an object that the image names by position, or names not at all. */
+/**
+ * Where a file's bytes are: in the image, or in an object that the image names by position, or names not at all; or in the image in
+ * a form that has to be put together first.
+ */
 export type LocatedContent =
-  | { readonly inline: Uint8Array; readonly redirect?: undefined; readonly digest?: undefined }
-  | ({ readonly inline?: undefined } & External);
+  | {
+      readonly inline: Uint8Array;
+      readonly form?: undefined;
+      readonly redirect?: undefined;
+      readonly digest?: undefined;
+    }
+  | ({ readonly inline?: undefined; readonly form?: undefined } & External)
+  | {
+      readonly form: StoredForm;
+      readonly inline?: undefined;
+      readonly redirect?: undefined;
+      readonly digest?: undefined;
+    };
 
 const empty = new Uint8Array(0);
 const zeros: External = { redirect: undefined, digest: undefined };
@@ -56,11 +70,17 @@ export function locateContent(image: Image, inode: InodeHead, raw: readonly RawX
     }
     return { inline: flatBytes(image, inode) };
   }
-  if (!composefs)
-    throw new IncompatibleImage(inode.offset, `the data of inode ${inode.nid} is compressed or in chunks`);
+  if (!composefs) return { form: storedForm(inode) };
   if (inode.size > Number.MAX_SAFE_INTEGER + 1)
     throw new ImageError(inode.offset, `inode ${inode.nid} is too big`);
   return external ?? zeros;
+}
+
+function storedForm({ nid, offset, layout }: InodeHead): StoredForm {
+  if (layout === format.layoutChunkBased) return 'chunks';
+  if (layout === format.layoutCompressedFull || layout === format.layoutCompressedCompact)
+    return 'compressed';
+  throw new IncompatibleImage(offset, `inode ${nid} has the unknown data layout ${layout}`);
 }
 
 /** Where the path in a redirect begins and ends: a store's has a leading "/" that is no part of an object's path. */

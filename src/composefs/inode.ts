@@ -121,6 +121,34 @@ export function chunkMap(image: Image, inode: InodeHead): Piece {
   return within(image, { offset, bytes: count * entryBytes }, inode);
 }
 
+/**
+ * The content of a chunk-based inode, with zeros where the map has holes: up to `bytesMax` bytes, for many chunks may be one and
+ * the same. Throws ImageError, IncompatibleImage.
+ */
+export function chunkBytes(image: Image, inode: InodeHead, bytesMax: number): Uint8Array {
+  if (inode.size > bytesMax) {
+    throw new IncompatibleImage(
+      inode.offset,
+      `the content of inode ${inode.nid} is in chunks, and too large to be put together here`,
+    );
+  }
+  const map = chunkMap(image, inode);
+  const entryBytes = (inode.union & format.chunkFormatIndexes) === 0 ? 4 : 8;
+  const step = 2 ** ((inode.union & format.chunkBitsMask) + format.blockBits);
+  const content = Buffer.alloc(inode.size);
+  for (let index = 0; index * entryBytes < map.bytes; index++) {
+    const entry = map.offset + index * entryBytes;
+    const address = image.view.getUint32(entry + entryBytes - 4, true);
+    if (address === format.chunkHole) continue;
+    if (entryBytes === 8 && image.view.getUint16(entry + 2, true) !== 0)
+      throw new IncompatibleImage(entry, `a chunk of inode ${inode.nid} is on another device`);
+    const bytes = Math.min(step, inode.size - index * step);
+    const { offset } = within(image, { offset: address * format.blockBytes, bytes }, inode);
+    image.bytes.copy(content, index * step, offset, offset + bytes);
+  }
+  return content;
+}
+
 /** Whether the inode's data has a flat layout. */
 export function isFlat(inode: InodeHead): boolean {
   return inode.layout === format.layoutFlatPlain || inode.layout === format.layoutFlatInline;

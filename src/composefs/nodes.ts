@@ -70,7 +70,7 @@ const metacopyHeader = Buffer.from([
 ]).toString('hex');
 
 function addExternalData(xattrs: NodeXattr[], file: RegularFile): void {
-  if (file.size === 0 || file.content.kind === 'inline') return;
+  if (file.size === 0 || file.content.kind !== 'external') return;
   const { path, digest } = file.content;
   const metacopy =
     digest === undefined ? '' : Buffer.from(metacopyHeader + digestHex(digest), 'hex').toString('latin1');

@@ -51,6 +51,7 @@ function readDetail(image: Image, inode: InodeHead, raw: readonly RawXattr[]): I
 function readContent(image: Image, inode: InodeHead, raw: readonly RawXattr[]): FileContent {
   const located = locateContent(image, inode, raw);
   if (located.inline !== undefined) return { kind: 'inline', bytes: located.inline };
+  if (located.form !== undefined) return { kind: 'stored', form: located.form };
   const { redirect, digest } = located;
   if (redirect === undefined) return { kind: 'external', path: undefined, digest };
   const [start, end] = redirectedPath(image, redirect);
@@ -149,7 +150,7 @@ function readEntries(walk: Walk, head: InodeHead, directory: Directory): void {
 
 /**
  * The whole tree of a composefs image, as it shows once mounted: what the image adds for overlayfs is left out. Also
- * reads EROFS images without compression and chunks. Names and values are views of `bytes` where they can be.
+ * reads plain EROFS images; what is compressed there, or in chunks, is said to be so and not read. Names and values are views of `bytes` where they can be.
  * Throws ImageError, IncompatibleImage.
  */
 export function readTree(bytes: Uint8Array): Tree {

@@ -3,6 +3,7 @@ import * as format from './format.ts';
 import type { InodeHead } from './inode.ts';
 import type { RawXattr } from './inode-xattrs.ts';
 import { textAt } from './inode-xattrs.ts';
+import { longPrefix } from './long-prefixes.ts';
 import * as overlay from './overlay.ts';
 import type { Image } from './superblock.ts';
 
@@ -34,8 +35,7 @@ const trustedIndex = 4;
 const overlayRest = Buffer.from(overlay.overlayPrefix.slice('trusted.'.length));
 
 function fullName(image: Image, xattr: RawXattr): string {
-  const prefix =
-    xattr.prefix === 0 ? '' : format.xattrPrefixes.find(({ index }) => index === xattr.prefix)?.prefix;
+  const prefix = prefixOf(image, xattr);
   if (prefix === undefined) {
     throw new IncompatibleImage(
       xattr.nameOffset,
@@ -43,6 +43,13 @@ function fullName(image: Image, xattr: RawXattr): string {
     );
   }
   return prefix + textAt(image, xattr.nameOffset, xattr.nameBytes);
+}
+
+function prefixOf(image: Image, { prefix, nameOffset }: RawXattr): string | undefined {
+  if (prefix === 0) return '';
+  if (prefix >= format.longPrefixFirst && image.fileSystem === 'erofs')
+    return longPrefix(image, prefix, nameOffset);
+  return format.xattrPrefixes.find(({ index }) => index === prefix)?.prefix;
 }
 
 /** Whether `trusted.` at `offset` would go on with "overlay.". */

@@ -44,6 +44,7 @@ export function fileFault(file: RegularFile): string | undefined {
       ? `content in the image must not have more than ${inlineContentBytesMax} bytes`
       : undefined;
   }
+  if (file.content.kind === 'stored') return `its content is not read from the image (${file.content.form})`;
   if (file.size > externalFileBytesMax) return `a file must not have more than ${externalFileBytesMax} bytes`;
   const { path } = file.content;
   if (path === undefined) return undefined;

@@ -36,13 +36,18 @@ export interface Directory extends InodeAttributes {
   readonly entries: Map<string, Entry>;
 }
 
+/** How plain EROFS may have a file's bytes: in chunks that files share, or compressed. */
+export type StoredForm = 'chunks' | 'compressed';
+
 /**
  * Where a file's bytes are: in the image itself, or in a file below the object store: `path` relative to it
  * ("ab/cdef…"), and the fs-verity digest that overlayfs checks. An external file without a path is full of zeros.
+ * Bytes that a plain EROFS image has in another form are not read: no composefs image can be made of them.
  */
 export type FileContent =
   | { readonly kind: 'inline'; readonly bytes: Uint8Array }
-  | { readonly kind: 'external'; readonly path: string | undefined; readonly digest: Digest | undefined };
+  | { readonly kind: 'external'; readonly path: string | undefined; readonly digest: Digest | undefined }
+  | { readonly kind: 'stored'; readonly form: StoredForm };
 
 /** A regular file of `size` bytes. An empty one is inline with no bytes. `nlink` is how many names it has. */
 export interface RegularFile extends InodeAttributes {

@@ -1,3 +1,4 @@
+import { gunzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { readDirents } from '../../src/composefs/directory.ts';
 import { parseDump } from '../../src/composefs/dump.ts';
@@ -165,5 +166,42 @@ test('a dump with other bytes is parsed or refused with a line; what is parsed i
     const dump = formatDump(readTree(image));
     const again = writeImage(parseDump(dump), { minVersion: 1, maxVersion: 1 });
     expect(Buffer.compare(formatDump(readTree(again)), dump)).toBe(0);
+  }
+});
+
+/** Two files with attributes of one long prefix, as mkfs.erofs 1.9 makes them, gzipped: in chunks, and compressed. */
+const plainImages = [
+  [
+    'in chunks',
+    'H4sIAAAAAAACA+2aQUvDMBiGv6wTxhheBM+TWRwIwTnB88A/Mling7IOqbij3vwh/jC3u+zkUbKUpl0tzuFBZNvzQJ58acLb' +
+      'tNBCoSIAsK/MZx9vSX9sW0N8qX6z5uAXeTerUjXV5vWHovo6jMa3enIfDEfT8nyyn/eeJ9dubCzFWN/1F1LJ646t267u2vrc' +
+      '1VeiRGs9iKdxKX+1PsmvFPKz46eFfN/W2tVnaebDuuur2TO8Pitpt9LxiW1eYd6YT5Pv5clmReOgk91A13s/3L8s/+UoHTfd' +
+      'NeX5C/M1P36MLkv5VR4DAAAAgL3hLgjDqI4xxhhjjDHGGGOMMcYYY4wxxhhjjPFumz+FAAAAAABg2+HbDuP/N28iAAAAAAD4' +
+      'a5YvkRLjAFAAAA==',
+  ],
+  [
+    'compressed',
+    'H4sIAAAAAAACA+3ZQUrDQBTG8TeNdCFSBMF1QYOF4mBVcN0b9AqC0QqhUyRiN4LuehAPpu7FlUsZX9KxSYOluBP7/0HIm+Tl' +
+      'yyQhm0QEwLp6ffl4zte7umxJLBs/9ES/yOvr4n1RmrZZ3d8Sc25TN7qy45vk8npS35/P560fyVkYe1WNjcP6SBrzuqd1J9Qn' +
+      'WndDfSpGrLUX2SSr5Zf9eX6jkv+9fb+SH2ttQ30wy7xddn1NPcPTo5HO3mxsavfT+08/n8uDZrlR0pOyV7ZNu5hHFMZL8qc7' +
+      '5THVZ+jf/WJ+dueOF/KnkeE1AAAAAAAAAAAA+JvcMElTt9ks/mKtcDgoerlpAAAAAAD84+8B9wPdM0y+ACZtCfAAMAAA',
+  ],
+] as const;
+
+test.each(plainImages)('plain EROFS, %s, with other values in the fields of the format', (_form, base64) => {
+  const image = gunzipSync(Buffer.from(base64, 'base64'));
+  const fields = [...fieldsOf(image), ...Array.from({ length: 300 }, (_, index) => 1152 + 2 * index)];
+  const random = generator(5);
+  expect(attempt(() => readTree(image))).toBeDefined();
+  for (let round = 0; round < 1000 * rounds; round++) {
+    const changed = Buffer.from(image);
+    for (let changes = 1 + (random() % 3); changes > 0; changes--)
+      changed.writeUInt16LE(
+        random() % 2 === 0 ? random() % 64 : random() & 0xffff,
+        fields[random() % fields.length] ?? 0,
+      );
+    attempt(() => scanImage(changed));
+    attempt(() => readTree(changed));
+    attempt(() => dumpImage(changed, 1 << 20));
   }
 });

@@ -54,6 +54,7 @@ function dataFields(inode: Inode): [string, string, string] {
   if (content.kind === 'inline') {
     return ['-', escapeOptional(content.bytes.length > 0 ? bytesToText(content.bytes) : undefined), '-'];
   }
+  if (content.kind === 'stored') throw new Error(`the content is not read (${content.form})`);
   return [escapeOptional(content.path), '-', content.digest === undefined ? '-' : digestHex(content.digest)];
 }
 

@@ -1,5 +1,5 @@
 import { toBase64 } from '../../base/bytes.ts';
-import type { Inode } from '../../composefs/tree.ts';
+import type { FileContent, Inode } from '../../composefs/tree.ts';
 import { printable, utf8 } from './printable.ts';
 import type { TreePath } from './walk-tree.ts';
 
@@ -24,12 +24,7 @@ function describeType(inode: Inode): Record<string, unknown> {
       return {
         size: inode.size,
         nlink: inode.nlink,
-        ...(inode.content.kind === 'inline'
-          ? { inlineBase64: toBase64(inode.content.bytes) }
-          : {
-              ...(inode.content.path === undefined ? {} : text('object', inode.content.path)),
-              ...(inode.content.digest === undefined ? {} : { digest: inode.content.digest }),
-            }),
+        ...describeContent(inode.content),
       };
     case 'symlink':
       return { ...text('target', inode.target), nlink: inode.nlink };
@@ -42,6 +37,16 @@ function describeType(inode: Inode): Record<string, unknown> {
     case 'directory':
       return {};
   }
+}
+
+/** Content that is not read is named by its form: "compressed" or "chunks". */
+function describeContent(content: FileContent): Record<string, unknown> {
+  if (content.kind === 'stored') return { stored: content.form };
+  if (content.kind === 'inline') return { inlineBase64: toBase64(content.bytes) };
+  return {
+    ...(content.path === undefined ? {} : text('object', content.path)),
+    ...(content.digest === undefined ? {} : { digest: content.digest }),
+  };
 }
 
 function describeXattr({ name, value }: { name: string; value: Uint8Array }): Record<string, unknown> {

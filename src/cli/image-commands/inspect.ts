@@ -4,8 +4,7 @@ import type { Digest } from '../../base/digest.ts';
 import { readTree } from '../../composefs/read.ts';
 import type { ImageScan } from '../../composefs/scan.ts';
 import { scanImage } from '../../composefs/scan.ts';
-import { IncompatibleImage } from '../../composefs/errors.ts';
-import type { Inode, Tree } from '../../composefs/tree.ts';
+import type { Inode, StoredForm } from '../../composefs/tree.ts';
 import { isScanned } from '../../trust/file-system.ts';
 import { looksLikeSignature } from '../../trust/inspect-signature.ts';
 import { verityDigest } from '../../verity/verity.ts';
@@ -54,13 +53,13 @@ async function runInspect(path: string, options: { readonly json?: true }): Prom
   else printLines(summarize(digest, scan, contents));
 }
 
-function describe(digest: Digest, scan: ImageScan, contents: Contents | undefined): Record<string, unknown> {
+function describe(digest: Digest, scan: ImageScan, contents: Contents): Record<string, unknown> {
   return {
     digest,
     fileSystem: scan.fileSystem,
     ...(scan.formatVersion === undefined ? {} : { formatVersion: scan.formatVersion }),
     bytes: scan.bytes,
-    inodes: scan.inodes,
+    inodes: sum(contents.types),
     ...contents,
     objects: scan.objects.length,
     missingDigest: scan.missingDigest,
@@ -69,20 +68,13 @@ function describe(digest: Digest, scan: ImageScan, contents: Contents | undefine
   };
 }
 
-function summarize(digest: Digest, scan: ImageScan, contents: Contents | undefined): string[] {
+function summarize(digest: Digest, scan: ImageScan, contents: Contents): string[] {
   return [
     `Digest:        ${digest}`,
     `File system:   ${scan.fileSystem}${scan.formatVersion === undefined ? '' : `, format version ${scan.formatVersion}`}`,
     `Image size:    ${formatSize(scan.bytes)}`,
-    ...(contents === undefined
-      ? [
-          `Inodes:        ${scan.inodes}`,
-          `Contents:      compressed or in chunks, which only the kernel reads`,
-        ]
-      : [
-          `Inodes:        ${sum(contents.types)}: ${formatTypes(contents.types)}`,
-          `Contents:      ${formatSize(contents.contentBytes)}, of which ${formatSize(contents.inlineBytes)} in the image`,
-        ]),
+    `Inodes:        ${sum(contents.types)}: ${formatTypes(contents.types)}`,
+    `Contents:      ${formatSize(contents.contentBytes)}, of which ${formatSize(contents.inlineBytes)} in the image${formatStored(contents.stored)}`,
     `Objects:       ${scan.objects.length}${scan.missingDigest ? ', and some file names one without a digest' : ''}`,
     `Device nodes:  ${formatDevices(scan)}`,
   ];
@@ -95,27 +87,31 @@ interface Contents {
   readonly contentBytes: number;
   /** Those of them that are in the image itself. */
   readonly inlineBytes: number;
+  /** How many files of a plain EROFS image are not kept there as they are. */
+  readonly stored: Readonly<Record<StoredForm, number>>;
 }
 
-/** Undefined for an image with extents that are not read here. Throws ImageError for one that is broken. */
-function countContents(image: Uint8Array): Contents | undefined {
-  let tree: Tree;
-  try {
-    tree = readTree(image);
-  } catch (error) {
-    if (error instanceof IncompatibleImage) return undefined;
-    throw error;
-  }
+function countContents(image: Uint8Array): Contents {
   const types: Record<string, number> = {};
   let [contentBytes, inlineBytes] = [0, 0];
+  const stored = { compressed: 0, chunks: 0 };
   const count = (inode: Inode): void => {
     types[inode.type] = (types[inode.type] ?? 0) + 1;
     if (inode.type !== 'file') return;
     contentBytes += inode.size;
-    if (inode.content.kind === 'inline') inlineBytes += inode.size;
+    if (inode.content.kind !== 'external') inlineBytes += inode.size;
+    if (inode.content.kind === 'stored') stored[inode.content.form] += 1;
   };
-  for (const { inode, first } of walkTree(tree)) if (first) count(inode);
-  return { types, contentBytes, inlineBytes };
+  for (const { inode, first } of walkTree(readTree(image))) if (first) count(inode);
+  return { types, contentBytes, inlineBytes, stored };
+}
+
+function formatStored({ compressed, chunks }: Contents['stored']): string {
+  const parts = [
+    ...(compressed === 0 ? [] : [`${compressed} compressed`]),
+    ...(chunks === 0 ? [] : [`${chunks} in chunks`]),
+  ];
+  return parts.length === 0 ? '' : `; of the files, ${parts.join(', ')}`;
 }
 
 function sum(types: Contents['types']): number {
