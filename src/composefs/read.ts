@@ -127,10 +127,14 @@ function spend(walk: Walk, bytes: number, { nid, offset }: InodeHead): void {
 
 function readNew(walk: Walk, nid: number): Inode | undefined {
   const head = readInode(walk.image, nid);
+  if (hidesStoreFolder(walk.image, head)) {
+    walk.inodes.set(nid, undefined);
+    return undefined;
+  }
   spend(walk, head.xattrBytes, head);
-  const inode = hidesStoreFolder(walk.image, head) ? undefined : makeInode(walk.image, head);
+  const inode = makeInode(walk.image, head);
   walk.inodes.set(nid, inode);
-  if (inode?.type === 'directory') walk.pending.push({ head, directory: inode });
+  if (inode.type === 'directory') walk.pending.push({ head, directory: inode });
   return inode;
 }
 

@@ -10,6 +10,7 @@ import { readXattrs } from '../../src/composefs/inode-xattrs.ts';
 import { readTree } from '../../src/composefs/read.ts';
 import { scanImage } from '../../src/composefs/scan.ts';
 import { openImage } from '../../src/composefs/superblock.ts';
+import type { Tree } from '../../src/composefs/tree.ts';
 import { writeImage } from '../../src/composefs/write.ts';
 import { Random } from '../support/random.ts';
 import { imageOf, objectOf } from '../support/trees.ts';
@@ -58,8 +59,19 @@ function tryAll(image: Uint8Array): void {
   if (scan !== undefined) expect(scan.inodes).toBeLessThanOrEqual(image.length / 32);
   const tree = attempt(() => readTree(image));
   const dump = attempt(() => dumpImage(image));
-  // Both read the same: what one of them refuses the other does.
-  expect(dump === undefined).toBe(tree === undefined);
+  // Both read the same: what one of them refuses the other does; but only the dump needs content that is stored in another form.
+  if (tree === undefined || !hasStored(tree)) expect(dump === undefined).toBe(tree === undefined);
+}
+
+function hasStored({ root }: Tree): boolean {
+  const folders = [root];
+  for (const folder of folders) {
+    for (const entry of folder.entries.values()) {
+      if (entry.type === 'directory') folders.push(entry);
+      else if (entry.type === 'file' && entry.content.kind === 'stored') return true;
+    }
+  }
+  return false;
 }
 
 /** Every 16-bit field that decides how the image is read: superblock, inodes, entries, attributes. */
@@ -98,6 +110,17 @@ test('an image that ends early and claims to be that short gives a result or an 
       tryAll(short);
     }
   }
+});
+
+// Bits (byte and bit in it) whose flips made the readers differ once.
+test.each([
+  ['attributes of a folder that only hides the store have no end', [[7299, 4]]],
+  ['composefs becomes plain EROFS, with a file in chunks', [[2, 1]]],
+] as const)('a failure that was found: %s', (_what, flips) => {
+  const changed = Buffer.from(imageOf(...lines));
+  for (const [offset, bit] of flips) changed[offset] = (changed[offset] ?? 0) ^ (1 << bit);
+  expect(attempt(() => readTree(changed))).toBeDefined();
+  tryAll(changed);
 });
 
 test('random flips', () => {
