@@ -9,6 +9,9 @@ import { imageSuffixes } from '../policy/image-names.ts';
 import type { LoadedPolicy } from '../policy/load.ts';
 import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
+import { DiskImageError } from '../ddi/errors.ts';
+import { nativeArchitecture } from '../ddi/native-architecture.ts';
+import { findRootPartition } from '../ddi/root-partition.ts';
 import type { ImageContents, Question } from '../policy/question.ts';
 import { verifyFiles } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
@@ -19,6 +22,7 @@ import { isPathOfSegments } from '../trust/statement.ts';
 import { callerOfUser, thisCaller } from './caller.ts';
 import { CommandError } from './command-error.ts';
 import { readHead } from './file-system-of-image.ts';
+import { withDiskSource } from './disk-source.ts';
 import { readImage } from './image-commands/read-image.ts';
 import { readBuiltInSignature } from './built-in-signature.ts';
 import { measureFile, readInputFile } from './input-file.ts';
@@ -110,11 +114,11 @@ function withImageRead(policy: Policy, question: Question, path: string): Explan
   const { decision } = first;
   if (decision.outcome === 'deny') return first;
   const { fileSystem } = decision.constraints;
-  if (fileSystem === 'ddi') return first;
   try {
     return explain(policy, { ...question, contents: readContents(path, fileSystem) });
   } catch (error) {
-    if (!(error instanceof ImageError || error instanceof SuperblockInvalid)) throw error;
+    const isImage = [ImageError, SuperblockInvalid, DiskImageError].some((known) => error instanceof known);
+    if (!isImage || !(error instanceof Error)) throw error;
     const refusal = {
       kind: 'IncompatibleImage' as const,
       rule: decision.rule.name,
@@ -124,9 +128,11 @@ function withImageRead(policy: Policy, question: Question, path: string): Explan
   }
 }
 
-function readContents(path: string, fileSystem: Exclude<FileSystem, 'ddi'>): ImageContents {
+function readContents(path: string, fileSystem: FileSystem): ImageContents {
   if (isScanned(fileSystem)) return scanImage(readImage(path));
-  demandSuperblock(fileSystem, readHead(path), statSync(path).size);
+  if (fileSystem === 'ddi')
+    withDiskSource(path, (source) => findRootPartition(source, nativeArchitecture(process.arch)));
+  else demandSuperblock(fileSystem, readHead(path), statSync(path).size);
   return { fileSystem, devices: undefined, missingDigest: false };
 }
 

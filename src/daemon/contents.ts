@@ -1,5 +1,6 @@
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
+import type { RootPartition } from '../ddi/root-partition.ts';
 import { handedOutMilliseconds } from '../store/handed-out.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
 
@@ -22,6 +23,7 @@ export class Contents {
   readonly #bytesMax: number;
   readonly #entries = new Map<Digest, Entry>();
   readonly #identified = new Set<string>();
+  readonly #disks = new Map<Digest, RootPartition>();
   #bytes = 0;
 
   constructor(limits: { readonly entries: number; readonly bytes: number }) {
@@ -74,6 +76,17 @@ export class Contents {
   setIdentified(digest: Digest, fileSystem: UnscannedFileSystem): void {
     if (this.#identified.size >= this.#entriesMax) this.#identified.clear();
     this.#identified.add(`${digest} ${fileSystem}`);
+  }
+
+  /** What is mounted of the disk image of `digest`, or undefined where it has to be read. */
+  disk(digest: Digest): RootPartition | undefined {
+    return this.#disks.get(digest);
+  }
+
+  /** Remembers what is mounted of a disk image. */
+  setDisk(digest: Digest, root: RootPartition): void {
+    if (this.#disks.size >= this.#entriesMax) this.#disks.clear();
+    this.#disks.set(digest, root);
   }
 
   #remove(digest: Digest): void {

@@ -35,8 +35,8 @@ export class CopyShare {
 /** A share of a user's superblocks that is taken: for a mount that is being made, then for as long as it lives. */
 export interface Reservation {
   readonly owner: Owner;
-  /** Whether a loop device goes with it. */
-  loop: boolean;
+  /** The loop devices that go with it. */
+  loops: number;
 }
 
 /** What was asked and decided for a mount: enough to ask another policy about it. */
@@ -131,14 +131,14 @@ export class Handouts {
   }
 
   /**
-   * Takes a share for a mount that is to be made, by a loop device of its own if `loop`. Throws LimitExceeded. Give it back by
+   * Takes a share for a mount that is to be made, by `loops` loop devices of its own. Throws LimitExceeded. Give it back by
    * `cancel`, or to `watch`.
    */
-  reserve(owner: Owner, loop: boolean): Reservation {
+  reserve(owner: Owner, loops: number): Reservation {
     this.#take(this.#superblocks, owner, 1);
-    const reservation = { owner, loop: false };
+    const reservation = { owner, loops: 0 };
     try {
-      if (loop) this.reserveLoop(reservation);
+      if (loops > 0) this.reserveLoops(reservation, loops);
     } catch (error) {
       this.cancel(reservation);
       throw error;
@@ -146,10 +146,10 @@ export class Handouts {
     return reservation;
   }
 
-  /** The mount needs a loop device after all. Throws LimitExceeded; the reservation is still there. */
-  reserveLoop(reservation: Reservation): void {
-    this.#take(this.#loops, reservation.owner, 1);
-    reservation.loop = true;
+  /** The mount needs loop devices after all. Throws LimitExceeded; the reservation is still there. */
+  reserveLoops(reservation: Reservation, loops: number): void {
+    this.#take(this.#loops, reservation.owner, loops);
+    reservation.loops += loops;
   }
 
   /** `makeRoom` is called before somebody is refused; no user stands for all of them. */
@@ -195,7 +195,7 @@ export class Handouts {
   /** The mount was not made after all. */
   cancel(reservation: Reservation): void {
     this.#superblocks.give(reservation.owner, 1);
-    if (reservation.loop) this.#loops.give(reservation.owner, 1);
+    if (reservation.loops > 0) this.#loops.give(reservation.owner, reservation.loops);
   }
 
   /**

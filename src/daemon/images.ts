@@ -1,11 +1,7 @@
-import {
-  BadFileDescriptor,
-  ImageNotImmutable,
-  KernelUnsupported,
-  LimitExceeded,
-} from '../api/mount-delegation.ts';
+import { BadFileDescriptor, ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
+import type { RootPartition } from '../ddi/root-partition.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ImageContents } from '../policy/question.ts';
 import { isScanned, type FileSystem, type UnscannedFileSystem } from '../trust/file-system.ts';
@@ -41,9 +37,11 @@ export interface TakenImage extends Disposable {
   scan(): Promise<ImageScan> | ImageScan;
   /**
    * What is to be known of it where it is mounted as `fileSystem`: all that it holds, or that its superblock is the right one
-   * where no more is read here. Throws or rejects as scan, and with KernelUnsupported.
+   * where no more is read here. Throws or rejects as scan.
    */
   contents(fileSystem: FileSystem): Promise<ImageContents> | ImageContents;
+  /** What is mounted of it where it is a disk image. Throws or rejects as scan. */
+  disk(): Promise<RootPartition> | RootPartition;
 }
 
 /** What taking images needs. */
@@ -219,9 +217,11 @@ export class Images {
       scan,
       contents: (fileSystem) => {
         if (isScanned(fileSystem)) return scan();
-        if (fileSystem === 'ddi') throw new KernelUnsupported({ feature: 'images of type ddi' });
-        return this.#superblock(taken, peer, fileSystem);
+        return fileSystem === 'ddi'
+          ? this.#diskContents(taken, peer)
+          : this.#superblock(taken, peer, fileSystem);
       },
+      disk: () => this.#disk(taken, peer),
       [Symbol.dispose]: () => {
         taken.dispose();
       },
@@ -236,6 +236,23 @@ export class Images {
     const { value } = await pool.run<'scan'>(task, [taken.fd], options);
     contents.set(taken.digest, value.scan);
     return value.scan;
+  }
+
+  async #diskContents(taken: Taken, peer: Owner): Promise<ImageContents> {
+    await this.#disk(taken, peer);
+    return { fileSystem: 'ddi', devices: undefined, missingDigest: false };
+  }
+
+  #disk(taken: Taken, peer: Owner): Promise<RootPartition> | RootPartition {
+    const { pool, contents } = this.#options;
+    const known = contents.disk(taken.digest);
+    if (known !== undefined) return known;
+    const task = { kind: 'dissect', bytes: taken.bytes } as const;
+    const options = { owner: peer, stallable: taken.kind === 'verity' };
+    return pool.run<'dissect'>(task, [taken.fd], options).then(({ value }) => {
+      contents.setDisk(taken.digest, value.root);
+      return value.root;
+    });
   }
 
   #superblock(

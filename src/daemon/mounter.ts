@@ -1,8 +1,9 @@
 import { IncompatibleImage, KernelUnsupported } from '../api/mount-delegation.ts';
 import type { ImageScan } from '../composefs/scan.ts';
+import type { RootPartition } from '../ddi/root-partition.ts';
 import type { Features } from '../mount/features.ts';
 import { isDeviceFileSystem } from '../mount/file-systems.ts';
-import { byLoop, planMount, type PlanInput } from '../mount/plan.ts';
+import { loopsOf, planMount, type PlanInput } from '../mount/plan.ts';
 import type { PolicyStore, VerityLevel } from '../policy/policy.ts';
 import type { Constraints, ImageContents } from '../policy/question.ts';
 import { misfit } from '../policy/requirements.ts';
@@ -83,6 +84,12 @@ export class Mounter {
         ? contents.then((read) => this.#whole(order, read))
         : this.#whole(order, contents);
     }
+    if (fileSystem === 'ddi') {
+      const root = order.image.disk();
+      return root instanceof Promise
+        ? root.then((found) => this.#disk(order, found))
+        : this.#disk(order, root);
+    }
     const scan = order.image.scan();
     return scan instanceof Promise
       ? scan.then((read) => this.#checked(order, read))
@@ -92,8 +99,15 @@ export class Mounter {
   /** An image that is mounted as it is, and of which nothing is known but its superblock. */
   #whole(order: MountOrder, contents: ImageContents): Promise<OwnedFd> | OwnedFd {
     const input = inputOf(order, checkContents(order.constraints, contents));
-    byLoop(input, this.#options.features);
+    loopsOf(input, this.#options.features);
     return this.#make(order, input, []);
+  }
+
+  /** The root partition of a disk image, checked by its hashes where it has some and the kernel can. */
+  #disk(order: MountOrder, { fileSystem, range, hashes }: RootPartition): Promise<OwnedFd> | OwnedFd {
+    const part = { ...inputOf(order, fileSystem), range, ...(hashes === undefined ? {} : { hashes }) };
+    loopsOf(part, this.#options.features);
+    return this.#make(order, part, []);
   }
 
   #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
@@ -271,12 +285,12 @@ export class Mounter {
   #superblock(order: MountOrder, input: PlanInput): { readonly mount: OwnedFd; readonly live: LiveMount } {
     const { stage, features, handouts, sweeper } = this.#options;
     // A layer that is kept is the service's own, and has its device already.
-    const loop = input.layerFd === undefined && byLoop(input, features);
-    const reservation = handouts.reserve(order.peer, loop);
+    const loops = input.layerFd === undefined ? loopsOf(input, features) : 0;
+    const reservation = handouts.reserve(order.peer, loops);
     let mount: OwnedFd | undefined;
     try {
       mount = mountImage(input, features, stage, () => {
-        handouts.reserveLoop(reservation);
+        handouts.reserveLoops(reservation, 1);
       });
     } catch (error) {
       throw explained(error, order);
@@ -306,7 +320,7 @@ export class Mounter {
           : order.constraints.stores.map(({ path }) => path),
       features,
     } as const;
-    const reservation = handouts.reserve(order.peer, byLoop(input, features));
+    const reservation = handouts.reserve(order.peer, loopsOf(input, features));
     let made: OwnedFd | undefined;
     try {
       const result = await pool.run<'mount'>(task, fds, { owner: order.peer, stallable: true });
@@ -349,9 +363,8 @@ function inputOf({ image, constraints, idMap, peer }: MountOrder, fileSystem: In
 /** The filesystem to mount. The decision has looked at the contents already; nothing is mounted that it did not see. */
 function checkContents(constraints: Constraints, contents: ImageContents): Input['fileSystem'] {
   const { fileSystem } = constraints;
-  if (fileSystem === 'ddi') throw new KernelUnsupported({ feature: 'images of type ddi' });
   const which = misfit(contents, constraints);
-  if (which === undefined) return fileSystem;
+  if (which === undefined && fileSystem !== 'ddi') return fileSystem;
   throw new IncompatibleImage({ reason: `what the image holds does not go with the decision: ${which}` });
 }
 

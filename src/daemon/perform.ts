@@ -1,6 +1,9 @@
 import { IncompatibleImage } from '../api/mount-delegation.ts';
 import { ImageError } from '../composefs/errors.ts';
 import { scanImage } from '../composefs/scan.ts';
+import { DiskImageError } from '../ddi/errors.ts';
+import { nativeArchitecture } from '../ddi/native-architecture.ts';
+import { findRootPartition, type RootPartition } from '../ddi/root-partition.ts';
 import type { PlanInput } from '../mount/plan.ts';
 import { HandedOutImages } from '../store/handed-out.ts';
 import { mountedImages } from '../store/mounted-images.ts';
@@ -10,6 +13,7 @@ import { demandSuperblock } from '../superblock/superblock.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';
+import { fileSource } from '../sys/file-source.ts';
 import { cloneTree } from '../sys/mount-calls.ts';
 import type { Stage } from '../sys/stage.ts';
 import { isAlive } from '../sys/superblock.ts';
@@ -41,6 +45,8 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
     case 'identify':
       identify(at(fds, 0), task);
       return { fds: [], value: {} };
+    case 'dissect':
+      return { fds: [], value: { root: dissect(at(fds, 0), task.bytes) } };
     case 'inspect':
       return { fds: [], value: { directories: fds.map(inspect) } };
     case 'clone':
@@ -100,6 +106,16 @@ function identify(fd: number, { bytes, fileSystem }: TaskOf<'identify'>): void {
     demandSuperblock(fileSystem, readWhole(fd, Math.min(bytes, headBytes)), bytes);
   } catch (error) {
     if (error instanceof SuperblockInvalid) throw new IncompatibleImage({ reason: error.message });
+    throw error;
+  }
+}
+
+/** What is to be mounted of a disk image. What is wrong with it is IncompatibleImage, with the offset. */
+function dissect(fd: number, bytes: number): RootPartition {
+  try {
+    return findRootPartition(fileSource(fd, bytes), nativeArchitecture(process.arch));
+  } catch (error) {
+    if (error instanceof DiskImageError) throw new IncompatibleImage({ reason: error.message });
     throw error;
   }
 }

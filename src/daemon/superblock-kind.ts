@@ -35,7 +35,9 @@ export function keepable(
   if (installed !== undefined) pins.push({ path: installed.location, identity: placeOf(installed.identity) });
   const stores = layers.map(({ identity, trusted }) => `${identity}${trusted ? ' trusted' : ''}`);
   const verity = layers.length === 0 ? '' : constraints.verity;
-  const key = [fileSystem, digest, backing, sharers, mapping, verity, ...stores].join('\n');
+  const key = [constraints.fileSystem, fileSystem, digest, backing, sharers, mapping, verity, ...stores].join(
+    '\n',
+  );
   const top = { key, digest, user, pins };
   if (fileSystem !== 'composefs' || installed === undefined) return { top, layer: undefined };
   const layer = { key: `layer\n${digest}\n${backing}`, digest, user: undefined, pins: pins.slice(-1) };

@@ -1,6 +1,7 @@
 import type { Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
 import type { PlanInput } from '../mount/plan.ts';
+import type { RootPartition } from '../ddi/root-partition.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
 import type { Features } from '../mount/features.ts';
 import type { Leavings } from '../sys/stage.ts';
@@ -21,6 +22,8 @@ export type Task =
   | { readonly kind: 'scan'; readonly bytes: number }
   /** fds [image] → []: throws IncompatibleImage where its superblock is not that of `fileSystem`, alone and whole. */
   | { readonly kind: 'identify'; readonly bytes: number; readonly fileSystem: UnscannedFileSystem }
+  /** fds [image] → []: what is to be mounted of a disk image. */
+  | { readonly kind: 'dissect'; readonly bytes: number }
   /** fds [a directory each] → []: what kind of directories they are. */
   | { readonly kind: 'inspect' }
   /** fds [the peer's pidfd, directory] → [detached clone of the directory]. */
@@ -105,6 +108,7 @@ export interface TaskValues {
   readonly measure: { readonly digest: Digest };
   readonly scan: { readonly scan: ImageScan };
   readonly identify: Record<string, never>;
+  readonly dissect: { readonly root: RootPartition };
   readonly inspect: { readonly directories: readonly DirectoryFacts[] };
   readonly clone: Record<string, never>;
   readonly missing: MissingObjects;

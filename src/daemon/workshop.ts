@@ -4,6 +4,7 @@ import type { Features } from '../mount/features.ts';
 import { decide } from '../policy/decide.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Evidence } from '../policy/question.ts';
+import { removeLeftDevices } from '../sys/device-mapper.ts';
 import { probeFeatures } from '../sys/probe.ts';
 import { Stage } from '../sys/stage.ts';
 import { Adder } from './adder.ts';
@@ -59,6 +60,8 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
   const versions = new Versions(stateDirectory);
   const stage = Stage.open('locked');
   const features = probeFeatures({ scratchDirectory: stateDirectory, image: emptyImage(), stage });
+  // Devices that a process before this one was killed over.
+  if (features.verityDevices) removeLeftDevices();
   const closing = new Closing({ threads: limits.closers, idleThreads: 1 }, (error) => {
     log.error({ err: error }, 'bug in a closing thread');
   });

@@ -12,6 +12,8 @@ export interface Features {
    * kernels count such an image as a filesystem that stands on another, and an overlay over an overlay over it is too many.
    */
   readonly overlayOverFileImages: boolean;
+  /** The device mapper has dm-verity, for partitions of disk images that come with hashes. */
+  readonly verityDevices: boolean;
   /** An EROFS mount can be ID-mapped (5.19). */
   readonly idmappedErofs: boolean;
   /** overlayfs takes layers one by one: `lowerdir+`, `datadir+` (6.7). */
@@ -38,6 +40,7 @@ export interface Features {
 export const noFeatures: Features = {
   erofsFromFile: false,
   loopDevices: false,
+  verityDevices: false,
   overlayOverFileImages: false,
   idmappedErofs: false,
   overlayLowerdirPlus: false,
@@ -65,6 +68,7 @@ export const featureNotes: Readonly<Record<keyof Features, FeatureNote>> = {
     since: '5.8',
     what: 'images are mounted by loop devices, where not from their files; squashfs, ext4, xfs, btrfs',
   },
+  verityDevices: { since: '4.17', what: 'dm-verity checks partitions of disk images that have hashes' },
   overlayOverFileImages: { since: undefined, what: 'an overlay can lie over composefs from a file' },
   idmappedErofs: { since: '5.19', what: 'idMap: mounts that show the IDs of a user namespace' },
   overlayLowerdirPlus: { since: '6.7', what: 'overlay layers one by one' },

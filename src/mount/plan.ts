@@ -2,6 +2,7 @@ import type { Digest } from '../base/digest.ts';
 import type { Attribute } from '../policy/policy.ts';
 import { attributeBits } from './attributes.ts';
 import type { Features } from './features.ts';
+import type { VerityHashes, VerityTable } from './verity-table.ts';
 import { isDeviceFileSystem, mountOptions, type DeviceFileSystem } from './file-systems.ts';
 
 /** A descriptor that a step uses: one that an earlier step made, by its slot, or one that the plan was given. */
@@ -35,6 +36,14 @@ export type Step =
   | { readonly step: 'layers'; readonly context: string; readonly layers: Paths; readonly data: Paths }
   /** A loop device that shows a file, or the `range` of it alone. */
   | { readonly step: 'loop'; readonly file: number; readonly range?: ByteRange; readonly into: string }
+  /** A device that shows what `data` does, each block checked by `hashes` as it is read. */
+  | {
+      readonly step: 'verity';
+      readonly data: string;
+      readonly hashes: string;
+      readonly table: VerityTable;
+      readonly into: string;
+    }
   /** `named`: the source that was given is no path but a name, which is to lead to the descriptor for this call. */
   | {
       readonly step: 'create';
@@ -74,6 +83,11 @@ export interface PlanInput {
   readonly imageFd: number;
   /** The part of the file that the filesystem is in; left out: all of it. */
   readonly range?: ByteRange;
+  /**
+   * The filesystem's hashes of dm-verity, by which each block is checked as it is read where the kernel can. The whole of the file
+   * is trusted already, so that a kernel that cannot goes without.
+   */
+  readonly hashes?: VerityHashes;
   /** Empty for an image that needs no files. Ignored for all but composefs. */
   readonly stores: readonly PlanStore[];
   readonly verity: 'require' | 'ifPresent' | 'never';
@@ -153,15 +167,24 @@ export function byLoop(input: Pick<PlanInput, 'fileSystem' | 'range'>, features:
   return true;
 }
 
+/** How many loop devices the image is mounted by. Throws as byLoop. */
+export function loopsOf(
+  input: Pick<PlanInput, 'fileSystem' | 'range' | 'hashes'>,
+  features: Features,
+): number {
+  if (!byLoop(input, features)) return 0;
+  return input.hashes !== undefined && features.verityDevices ? 2 : 1;
+}
+
 function imageSteps(input: PlanInput, features: Features): Step[] {
-  const { fileSystem, range } = input;
+  const { fileSystem } = input;
   const layer = fileSystem === 'composefs';
   const loop = byLoop(input, features);
-  const value: Ref = loop ? { slot: 'loop' } : { fd: input.imageFd };
+  const devices = loop ? deviceSteps(input, features) : [];
+  const value: Ref = loop ? { slot: devices.at(-1)?.into ?? 'loop' } : { fd: input.imageFd };
   const create = { step: 'create', context: 'image context', exclusive: features.createExclusive } as const;
-  const attach = { step: 'loop', file: input.imageFd, into: 'loop' } as const;
   return [
-    ...(loop ? [range === undefined ? attach : { ...attach, range }] : []),
+    ...devices,
     {
       step: 'fsopen',
       fileSystem: isDeviceFileSystem(fileSystem) ? fileSystem : 'erofs',
@@ -183,6 +206,20 @@ function imageSteps(input: PlanInput, features: Features): Step[] {
       attributes: attributeBits(layer ? ['ro'] : input.attributes),
       into: 'image',
     },
+  ];
+}
+
+type DeviceStep = Extract<Step, { step: 'loop' | 'verity' }>;
+
+/** The devices that an image is mounted from; the last one is the filesystem's. */
+function deviceSteps({ imageFd, range, hashes }: PlanInput, features: Features): readonly DeviceStep[] {
+  const attach = { step: 'loop', file: imageFd, into: 'loop' } as const;
+  const data = range === undefined ? attach : { ...attach, range };
+  if (hashes === undefined || !features.verityDevices) return [data];
+  return [
+    data,
+    { ...attach, range: hashes.range, into: 'hashes' },
+    { step: 'verity', data: 'loop', hashes: 'hashes', table: hashes.table, into: 'checked' },
   ];
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { VerityTable } from '../mount/verity-table.ts';
 import { check, isSyscallError } from './errno.ts';
 import type { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';
@@ -25,17 +26,6 @@ const uuidField = { offset: 176, bytes: 129 };
 const target = { bytes: 40, length: 8, next: 20, type: 24 };
 const sectorBytes = 512;
 const listBytesMax = 1 << 20;
-
-/** What dm-verity is to check; see VerityTree of src/ddi for what the fields mean. */
-export interface VerityTable {
-  readonly dataBlockBytes: number;
-  readonly hashBlockBytes: number;
-  readonly dataBlocks: number;
-  readonly hashStartBlock: number;
-  /** Lower-case hexadecimal, as the salt, which may be empty. */
-  readonly rootHash: string;
-  readonly salt: string;
-}
 
 /**
  * A device, read-only, that shows what the block device `data` holds and fails with EIO where `hashes` do not vouch for

@@ -1,4 +1,6 @@
 import type { ByteRange, PathRef, Plan, Ref, Step } from '../mount/plan.ts';
+import type { VerityTable } from '../mount/verity-table.ts';
+import { openVerityDevice } from './device-mapper.ts';
 import type { OwnedFd } from './fd.ts';
 import { mapIds } from './id-mapping.ts';
 import { attachLoop } from './loop.ts';
@@ -28,6 +30,8 @@ export interface Kernel {
   mapIds(mount: number, userNamespaceFd: number): void;
   /** A loop device that shows `file`, or the range of it; it is freed with its last user. */
   attachLoop(file: number, range?: ByteRange): OwnedFd;
+  /** A device that shows what `data` does, checked by `hashes`; it goes with its last user. */
+  openVerityDevice(data: number, hashes: number, table: VerityTable): OwnedFd;
   attach(mount: OwnedFd): Attached;
   lock(mount: OwnedFd): OwnedFd;
   /** Takes over a mount that is no longer wanted. */
@@ -59,6 +63,7 @@ export function linuxKernel(stage: Stage): Kernel {
     cloneTree,
     mapIds,
     attachLoop,
+    openVerityDevice,
     named: ({ name, fd }, create) => {
       stage.named(name, descriptorPath(fd), create);
     },
@@ -183,6 +188,9 @@ function perform(step: Step, made: Made, kernel: Kernel): void {
       return;
     case 'loop':
       made.put(step.into, kernel.attachLoop(step.file, step.range));
+      return;
+    case 'verity':
+      made.put(step.into, kernel.openVerityDevice(context(step.data), context(step.hashes), step.table));
       return;
     case 'fsmount':
       made.putMount(step.into, kernel.fsmount(context(step.context), step.attributes));

@@ -3,6 +3,7 @@ import type { Features } from '../mount/features.ts';
 import { KernelUnsupportedError, planMount } from '../mount/plan.ts';
 import type { PlanInput } from '../mount/plan.ts';
 import { digestFromBytes } from '../base/digest.ts';
+import { hasVerityTarget } from './device-mapper.ts';
 import { isSyscallError } from './errno.ts';
 import { mountOnStage } from './execute.ts';
 import type { OwnedFd } from './fd.ts';
@@ -41,6 +42,7 @@ export function probeFeatures(input: ProbeInput): Features {
         using loop = attachLoop(image.number);
         mountErofs(loop.number).close();
       }),
+      verityDevices: hasVerityTarget(),
       idmappedErofs: works(() => {
         mapErofs(image.number);
       }),

@@ -15,6 +15,11 @@ const scanned = ['composefs', 'erofs'] as const;
 /** Filesystems of which nothing but the superblock is read here. */
 export type UnscannedFileSystem = Exclude<FileSystem, (typeof scanned)[number] | 'ddi'>;
 
+/** Whether the filesystem is one of which nothing but the superblock is read here. */
+export function isUnscanned(fileSystem: FileSystem): fileSystem is UnscannedFileSystem {
+  return fileSystem !== 'ddi' && !isScanned(fileSystem);
+}
+
 /** Whether our own reader finds the device nodes in images of that filesystem. */
 export function isScanned(fileSystem: FileSystem): fileSystem is (typeof scanned)[number] {
   return scanned.some((known) => known === fileSystem);

@@ -273,7 +273,7 @@ describe.skipIf(skip)('what is kept', () => {
     (await mountName(room)).close();
     const shares: unknown[] = [];
     const full = (): void => {
-      for (;;) shares.push(room.handouts.reserve(room.peer(), false));
+      for (;;) shares.push(room.handouts.reserve(room.peer(), 0));
     };
     expect(full).toThrow(/LimitExceeded/);
     expect(shares).toHaveLength(limits.superblocksPerUser);

@@ -30,6 +30,9 @@ function order(
       contents: () => {
         throw new Error('nobody is to read it');
       },
+      disk: () => {
+        throw new Error('nobody is to read it');
+      },
       [Symbol.dispose]: () => undefined,
       ...image,
     },

@@ -20,6 +20,7 @@ const all: Features = {
   createExclusive: true,
   lockedMounts: true,
   lockedClones: true,
+  verityDevices: true,
 };
 const digest = digestFromBytes(new Uint8Array(32));
 const composefs: PlanInput = {

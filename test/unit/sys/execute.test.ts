@@ -104,6 +104,13 @@ class FakeKernel implements Kernel {
     return this.#made();
   }
 
+  openVerityDevice(data: number, hashes: number): OwnedFd {
+    this.#uses(data);
+    this.#uses(hashes);
+    this.#call('ioctl');
+    return this.#made();
+  }
+
   attach(mount: OwnedFd): { path: string; detach: () => void } {
     this.#uses(mount.number);
     this.#call('move_mount');
@@ -132,6 +139,7 @@ const features: Features = {
   createExclusive: true,
   lockedMounts: true,
   lockedClones: true,
+  verityDevices: true,
 };
 const composefs: PlanInput = {
   fileSystem: 'composefs',
@@ -145,6 +153,15 @@ const composefs: PlanInput = {
   attributes: ['ro', 'nodev', 'nosuid'],
   userNamespaceFd: 13,
   lock: true,
+};
+
+const verityTable = {
+  dataBlockBytes: 4096,
+  hashBlockBytes: 4096,
+  dataBlocks: 2,
+  hashStartBlock: 1,
+  rootHash: '0'.repeat(64),
+  salt: '',
 };
 
 const plans: [string, Plan][] = [
@@ -178,6 +195,18 @@ const plans: [string, Plan][] = [
     'a range of a file, with IDs mapped',
     planMount(
       { ...composefs, fileSystem: 'ext4', range: { offset: 4096, bytes: 8192 }, userNamespaceFd: 20 },
+      features,
+    ),
+  ],
+  [
+    'a partition with hashes',
+    planMount(
+      {
+        ...composefs,
+        fileSystem: 'squashfs',
+        range: { offset: 4096, bytes: 8192 },
+        hashes: { range: { offset: 12_288, bytes: 8192 }, table: verityTable },
+      },
       features,
     ),
   ],
