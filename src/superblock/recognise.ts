@@ -8,7 +8,8 @@ const magics: readonly (readonly [FileSystem, offset: number, hex: string])[] = 
   ['xfs', 0, '58465342'],
   ['ext4', 1080, '53ef'],
   ['btrfs', 0x10040, '5f42485266535f4d'],
-  ['ddi', 512, '4546492050415254'], // the header of a GPT
+  ['ddi', 512, '4546492050415254'], // the header of a GPT, in blocks of 512 bytes
+  ['ddi', 4096, '4546492050415254'], // or of 4096
 ];
 
 /** How many bytes of an image hold all that is read here of a filesystem: the superblock of btrfs lies furthest in. */

@@ -12,6 +12,7 @@ import { fileSystemOfImage } from '../file-system-of-image.ts';
 import { withPath } from '../input-file.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
+import { inspectDisk } from './inspect-disk.ts';
 import { inspectSuperblock } from './inspect-superblock.ts';
 import { printable } from './printable.ts';
 import { formatSize } from './progress.ts';
@@ -36,7 +37,11 @@ export function addInspectCommand(program: Command): void {
 
 async function runInspect(path: string, options: { readonly json?: true }): Promise<void> {
   const seen = withPath(path, () => fileSystemOfImage(path));
-  if (seen !== undefined && !isScanned(seen) && seen !== 'ddi') {
+  if (seen === 'ddi') {
+    inspectDisk(path, options);
+    return;
+  }
+  if (seen !== undefined && !isScanned(seen)) {
     inspectSuperblock(path, seen, options);
     return;
   }
