@@ -9,7 +9,6 @@ import { isScanned } from '../../trust/file-system.ts';
 import { looksLikeSignature } from '../../trust/inspect-signature.ts';
 import { verityDigest } from '../../verity/verity.ts';
 import { fileSystemOfImage } from '../file-system-of-image.ts';
-import { withPath } from '../input-file.ts';
 import { printJson } from '../output.ts';
 import { explained } from './explained.ts';
 import { inspectDisk } from './inspect-disk.ts';
@@ -36,7 +35,7 @@ export function addInspectCommand(program: Command): void {
 }
 
 async function runInspect(path: string, options: { readonly json?: true }): Promise<void> {
-  const seen = withPath(path, () => fileSystemOfImage(path));
+  const seen = await explained(path, () => fileSystemOfImage(path));
   if (seen === 'ddi') {
     inspectDisk(path, options);
     return;
