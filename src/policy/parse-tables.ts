@@ -151,8 +151,10 @@ export function parseRevoked(tables: readonly Fields[]): { keys: Set<KeyId>; dig
 function parseKeyIdValue(text: string): KeyId {
   const id = parseKeyId(text);
   if (id === undefined) {
+    const what = text.startsWith('SHA256:') ? "a fingerprint of OpenSSH's, and " : '';
     throw new FieldInvalid(
-      "not the 64 lower-case hexadecimal digits of a key ID (SHA-256 of the key's SPKI DER)",
+      `${what}not the 64 lower-case hexadecimal digits of a key ID (SHA-256 of the key's SPKI DER), as cfs-mountctl policy show and ` +
+        'cfs-mountctl inspect print them',
     );
   }
   return id;

@@ -300,6 +300,11 @@ describe('faults', () => {
       '50-test.toml:1: revoked[0]: is to have one of key and digest',
     ],
     ['revoking nothing', '[[revoked]]', 'revoked[0]: is to have one of key and digest'],
+    [
+      'a revoked key by the fingerprint of another tool',
+      `[[revoked]]\nkey = "SHA256:${'A'.repeat(43)}"`,
+      "revoked[0].key: a fingerprint of OpenSSH's, and not the 64 lower-case hexadecimal digits of a key ID",
+    ],
     ['a revoked key by name', '[[revoked]]\nkey = "one"', 'revoked[0].key: not the 64 lower-case'],
     [
       'a name with a line end',
