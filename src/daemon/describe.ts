@@ -1,5 +1,8 @@
 import type { DescribeReply } from '../api/mount-delegation.ts';
 import type { Features } from '../mount/features.ts';
+import { deviceFileSystems } from '../mount/file-systems.ts';
+import type { Policy } from '../policy/policy.ts';
+import { hasFileSystem } from '../sys/mount-calls.ts';
 import type { Confinement } from './confine.ts';
 import { limits } from './limits.ts';
 import type { Policies } from './policies.ts';
@@ -15,7 +18,7 @@ export function describe(
   return {
     version,
     kernel: { ...features },
-    fileSystems: fileSystems(features),
+    fileSystems: fileSystems(features, policy),
     limits: { ...limits },
     confinement: { capabilities: [...confinement.capabilities], fences: [...confinement.fences] },
     policy: {
@@ -26,8 +29,18 @@ export function describe(
   };
 }
 
-/** What can be mounted on this kernel. A composefs image is an EROFS image with an overlay over it. */
-function fileSystems(features: Features): string[] {
+/**
+ * What can be mounted on this kernel. A composefs image is an EROFS image with an overlay over it. Of the others only those
+ * are asked for that a rule lets in: asking loads their modules.
+ */
+function fileSystems(features: Features, { rules }: Policy): string[] {
   if (!features.lockedMounts || !(features.erofsFromFile || features.loopDevices)) return [];
-  return features.overlayDataOnly ? ['composefs', 'erofs'] : ['erofs'];
+  const others = deviceFileSystems.filter((fileSystem) =>
+    rules.some((rule) => rule.unscanned && rule.fileSystems.includes(fileSystem)),
+  );
+  return [
+    ...(features.overlayDataOnly ? ['composefs'] : []),
+    'erofs',
+    ...(features.loopDevices ? others.filter(hasFileSystem) : []),
+  ];
 }

@@ -2,7 +2,7 @@
  * The filesystems that the kernel mounts from a block device alone, which for an image is a loop device. EROFS is none of
  * them: it mounts files as well.
  */
-const deviceFileSystems = ['squashfs', 'ext4', 'xfs', 'btrfs'] as const;
+export const deviceFileSystems = ['squashfs', 'ext4', 'xfs', 'btrfs'] as const;
 
 /** One of the names above. */
 export type DeviceFileSystem = (typeof deviceFileSystems)[number];

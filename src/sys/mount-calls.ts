@@ -1,4 +1,4 @@
-import { check, lastErrnoName, SyscallError } from './errno.ts';
+import { check, isSyscallError, lastErrnoName, SyscallError } from './errno.ts';
 import { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';
 import { AT_FDCWD, cString, descriptorPath, emptyPath } from './path.ts';
@@ -23,6 +23,17 @@ const UMOUNT_NOFOLLOW = 8;
 /** A new filesystem context. Throws SyscallError: ENODEV for a filesystem that the kernel does not have. */
 export function fsopen(fileSystem: string): OwnedFd {
   return new OwnedFd(check('fsopen', ffi.fsopen(430, fileSystem, CLOEXEC), fileSystem));
+}
+
+/** Whether the kernel has the filesystem; asking loads its module, where it is one. */
+export function hasFileSystem(fileSystem: string): boolean {
+  try {
+    fsopen(fileSystem).close();
+    return true;
+  } catch (error) {
+    if (isSyscallError(error)) return false;
+    throw error;
+  }
 }
 
 /** Sets option `key` of `context`, which has no value. Throws SyscallError with the kernel's own message. */

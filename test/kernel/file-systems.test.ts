@@ -17,23 +17,23 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { makeNamespaces } from '../../src/sys/idle-child.ts';
-import { mountSetattr } from '../../src/sys/mount-calls.ts';
+import { hasFileSystem, mountSetattr } from '../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
 import type { JsonObject } from '../../src/varlink/message.ts';
 import { digestOf, Host, makePlace, Signer, type Place } from '../support/hosting.ts';
 import {
   builtFileSystems,
   buildFileSystem,
-  kernelHas,
   runProgram,
   type BuiltFileSystem,
 } from '../support/file-systems.ts';
 import { loopFiles } from '../support/loop-files.ts';
+import { Random } from '../support/random.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { interfaceName, type RawClient, type RawReply } from '../support/raw-client.ts';
 import { memfdOf, until } from './acceptance-room.ts';
 
-const here = isRoot ? builtFileSystems.filter(kernelHas) : [];
+const here = isRoot ? builtFileSystems.filter(hasFileSystem) : [];
 const others = here.filter((fileSystem) => fileSystem !== 'erofs');
 
 interface Made {
@@ -254,6 +254,33 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))('images of every
     expect(reply.error).toBe(error('DeniedByPolicy'));
     expect(reply.parameters['reason']).toMatch(/device nodes .*\(unscanned\)/);
   });
+
+  test('Describe names those that the kernel has and a rule lets in', async () => {
+    const { parameters } = await client.call('Describe');
+    expect(parameters['fileSystems']).toEqual(expect.arrayContaining([...here]));
+    expect(parameters['fileSystems']).toHaveLength(here.length + 1);
+  });
+
+  const mutations = process.env['CFS_VM'] === undefined ? 200 : 10;
+
+  // Images of 16 MiB take their time to be hashed; what decides is the digest, whatever the filesystem.
+  test.each(here.filter((fileSystem) => fileSystem !== 'xfs' && fileSystem !== 'btrfs'))(
+    `${mutations} mutations of %s are refused before the kernel sees them`,
+    { timeout: 300_000 },
+    async (fileSystem) => {
+      const { bytes, signature } = of(fileSystem);
+      const before = loopsOfPlace();
+      const random = new Random(8);
+      for (let round = 0; round < mutations; round++) {
+        const mutated = Buffer.from(bytes);
+        const offset = random.below(mutated.length);
+        mutated[offset] = (mutated[offset] ?? 0) ^ (1 + random.below(255));
+        const reply = await show(mutated, signature, { fileSystem });
+        expect(reply.error, `seed ${random.seed}, round ${round}`).toBe(error('SignatureInvalid'));
+      }
+      expect(loopsOfPlace()).toEqual(before);
+    },
+  );
 
   test('what the kernel refuses is an error with its words, and leaves nothing', async () => {
     const { bytes } = of('squashfs');

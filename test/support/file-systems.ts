@@ -1,7 +1,5 @@
 import { spawnSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
-import { fsopen } from '../../src/sys/mount-calls.ts';
-import { isSyscallError } from '../../src/sys/errno.ts';
 import type { FileSystem } from '../../src/trust/file-system.ts';
 
 /** Filesystems that images of tests are made with, by the programs that everybody uses. */
@@ -70,15 +68,4 @@ echo '$'
 /** Writes to `image` a filesystem that holds what is below `tree`. */
 export function buildFileSystem(fileSystem: BuiltFileSystem, tree: string, image: string): void {
   builders[fileSystem](tree, image);
-}
-
-/** Whether the running kernel has the filesystem, loading its module where it is one. */
-export function kernelHas(fileSystem: string): boolean {
-  try {
-    fsopen(fileSystem).close();
-    return true;
-  } catch (error) {
-    if (isSyscallError(error)) return false;
-    throw error;
-  }
 }

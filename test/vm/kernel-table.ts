@@ -1,6 +1,6 @@
 import {
   images,
-  levels,
+  levelsOf,
   sources,
   type CellFinding,
   type Finding,
@@ -28,8 +28,8 @@ export function formatTable(runs: readonly KernelRun[]): string {
   const notes = new Notes();
   const rows = runs.flatMap((run) => rowsOf(run, notes));
   return [
-    '| Linux | image given as | EROFS | composefs, files inside | composefs: `require` | `if-present` | `never` |',
-    '|---|---|---|---|---|---|---|',
+    '| Linux | image given as | EROFS | squashfs | ext4 | xfs | btrfs | composefs, files inside | composefs: `require` | `if-present` | `never` |',
+    '|---|---|---|---|---|---|---|---|---|---|---|',
     ...rows.map((row) => `| ${row.join(' | ')} |`),
     ...notes.lines(),
     '',
@@ -51,7 +51,7 @@ function rowsOf({ kernel, findings }: KernelRun, notes: Notes): string[][] {
     index === 0 ? nameOf(kernel, found) : '',
     sourceNames[source],
     ...images.flatMap((image) => {
-      const outcomes = levels.map((level) => {
+      const outcomes = levelsOf(image).map((level) => {
         const cell = cells.find(
           (each) => each.image === image && each.source === source && each.level === level,
         );

@@ -13,8 +13,16 @@ export interface KernelFinding {
 export const sources = ['installed', 'memfd', 'verity file'] as const;
 export const levels = ['require', 'ifPresent', 'never'] as const;
 
-/** Plain EROFS; composefs with every file in the image; composefs with files in a store. */
-export const images = ['erofs', 'inline', 'composefs'] as const;
+/** Filesystems that are mounted through loop devices alone. */
+export const deviceImages = ['squashfs', 'ext4', 'xfs', 'btrfs'] as const;
+
+/** Compressed EROFS; the filesystems of block devices; composefs with every file in the image; composefs with files in a store. */
+export const images = ['erofs', ...deviceImages, 'inline', 'composefs'] as const;
+
+/** The levels at which an image is tried: where no file lies outside of it, all levels are one. */
+export function levelsOf(image: (typeof images)[number]): readonly (typeof levels)[number][] {
+  return deviceImages.some((each) => each === image) ? ['never'] : levels;
+}
 
 /** One mount that was asked for. */
 export interface CellFinding {

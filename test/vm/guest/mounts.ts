@@ -33,8 +33,9 @@ import { descriptorPath } from '../../../src/sys/path.ts';
 import { enableVerity } from '../../../src/sys/verity.ts';
 import { VarlinkError } from '../../../src/varlink/error.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
+import { buildFileSystem, builtFileSystems } from '../../support/file-systems.ts';
 import { loopFiles } from '../../support/loop-files.ts';
-import { images, levels, sources, type CellFinding, type Finding } from './findings.ts';
+import { images, levelsOf, sources, type CellFinding, type Finding } from './findings.ts';
 
 type Image = CellFinding['image'];
 type Source = CellFinding['source'];
@@ -63,7 +64,8 @@ path = "${folder}/images"
 name = "everything"
 users = ["*"]
 unsigned = true
-file-systems = ["composefs", "erofs"]
+file-systems = ["composefs", "erofs", "squashfs", "ext4", "xfs", "btrfs"]
+unscanned = true
 stores = ["checked", "trusted"]
 verity = "never"
 attributes = ["ro", "nosuid", "nodev", "noexec"]
@@ -79,7 +81,8 @@ async function furnish(folder: string): Promise<void> {
     mkdirSync(join(folder, name), { recursive: true });
   writeFileSync(join(folder, 'policy/policy.d/50-test.toml'), policy(folder));
   writeFileSync(join(folder, 'tree/hello'), 'hello\n');
-  run('mkfs.erofs', [imagePath(folder, 'erofs'), join(folder, 'tree')]);
+  for (const fileSystem of builtFileSystems.filter(isChosen))
+    buildFileSystem(fileSystem, join(folder, 'tree'), imagePath(folder, fileSystem));
   const inline = await buildImage({
     source: join(folder, 'tree'),
     store: ObjectStore.open(join(folder, 'checked')),
@@ -95,7 +98,7 @@ async function furnish(folder: string): Promise<void> {
     const built = await buildImage(options);
     writeFileSync(imagePath(folder, 'composefs'), built.image);
   }
-  for (const image of images) {
+  for (const image of images.filter(isChosen)) {
     const path = join(folder, 'verity', image);
     writeFileSync(path, readFileSync(imagePath(folder, image)));
     using file = openFile(path);
@@ -104,12 +107,11 @@ async function furnish(folder: string): Promise<void> {
 }
 
 function imagePath(folder: string, image: Image): string {
-  return join(folder, 'images', `${image}.${image === 'erofs' ? 'erofs' : 'cfs'}`);
+  return join(folder, 'images', `${image}.${isComposefs(image) ? 'cfs' : 'raw'}`);
 }
 
-function run(file: string, parameters: readonly string[]): void {
-  const { status, stderr, error } = spawnSync(file, parameters, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${file}: ${error?.message ?? stderr}`);
+function isComposefs(image: Image): image is 'inline' | 'composefs' {
+  return image === 'inline' || image === 'composefs';
 }
 
 function startService(folder: string): ChildProcess {
@@ -157,9 +159,9 @@ async function mount(
 ): Promise<OwnedFd> {
   const opened = openSource(folder, image, source);
   try {
-    const stores = image === 'erofs' ? [] : [{ name: storeOf(level) }];
+    const stores = isComposefs(image) ? [{ name: storeOf(level) }] : [];
     const given = opened instanceof OwnedFd ? { fd: opened.number } : opened;
-    const fileSystem = image === 'erofs' ? 'erofs' : 'composefs';
+    const fileSystem = isComposefs(image) ? 'composefs' : image;
     const options = { image: given, fileSystem, verity: level, allowUnsigned: true, stores } as const;
     return (await client.mount(options)).mount;
   } finally {
@@ -274,7 +276,7 @@ async function main(): Promise<void> {
     const works = new Set<Image>();
     for (const image of images.filter(isChosen))
       for (const source of sources)
-        for (const level of levels) {
+        for (const level of levelsOf(image)) {
           const cell = await tryCell(client, folder, image, source, level);
           print(cell);
           if (cell.outcome === 'mounted') works.add(image);
