@@ -1,13 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { memorySource } from '../../src/ddi/byte-source.ts';
 import { compareVersions } from '../../src/ddi/compare-versions.ts';
 import { dissect } from '../../src/ddi/dissect.ts';
 import { readPartitionTable } from '../../src/ddi/gpt.ts';
+import { findRootPartition } from '../../src/ddi/root-partition.ts';
 import { kindName, partitionKind } from '../../src/ddi/partition-kinds.ts';
+import { digestOf, Host, makePlace, Signer } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { Random } from '../support/random.ts';
 import { repart } from '../support/repart.ts';
@@ -175,5 +177,56 @@ describe.skipIf(
     );
     expect(ours.sort(order)).toEqual(seen.sort(order));
     expect(ours.length).toBeGreaterThan(0);
+  });
+
+  test('with hashes: veritysetup takes the root hash found here, and the service mounts it', async () => {
+    const place = makePlace('disk-images-repart');
+    const signer = new Signer();
+    const image = repart({
+      folder: mkdtempSync(join(folder, 'image-')),
+      tree,
+      partitions: [[...root, 'Verity=data', 'VerityMatchKey=root'], ...verity('root')],
+      key: join(folder, 'key'),
+      certificate: join(folder, 'crt'),
+    });
+    const { fileSystem, range, hashes } = findRootPartition(memorySource(image), 'x86-64');
+    expect(fileSystem).toBe('squashfs');
+    if (hashes === undefined) throw new Error('no hashes were found');
+    const [data, tops] = [range, hashes.range].map(({ offset, bytes }, index) => {
+      const path = join(place.folder, `part${index}`);
+      writeFileSync(path, image.subarray(offset, offset + bytes));
+      return path;
+    });
+    execFileSync('veritysetup', ['verify', data ?? '', tops ?? '', hashes.table.rootHash], { stdio: 'pipe' });
+    const host = await Host.start({
+      folder: place.folder,
+      policy: {
+        '10-site.toml': `
+[[keys]]
+id = "site"
+file = "site.pub"
+[[rules]]
+name = "disk images"
+signed-by = ["site"]
+file-systems = ["ddi"]
+unscanned = true
+`,
+      },
+      keys: { 'site.pub': signer.publicPem },
+    });
+    try {
+      const path = join(place.folder, 'image.raw');
+      writeFileSync(path, image);
+      writeFileSync(`${path}.sig`, signer.sign(digestOf(image), 'example/disk', { fileSystem: 'ddi' }));
+      const helper = resolve(import.meta.dirname, '../../dist/cli/mount.cfs-delegated.cjs');
+      const script = `node "$0" "$1" /mnt -o type=ddi,socket="$2" && cat /mnt/etc/os-release`;
+      const output = execFileSync('unshare', ['-m', 'sh', '-c', script, helper, path, host.socketPath], {
+        encoding: 'utf8',
+      });
+      expect(output).toBe('ID=test\nVERSION_ID=1\n');
+    } finally {
+      await host.stop();
+      place.remove();
+    }
   });
 });

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "setup: needs root, to install packages" >&2; exit 1; }
 . test/support/debian.sh
 
-packages=(acl attr btrfs-progs bubblewrap busybox-static ca-certificates cpio dmsetup e2fsprogs erofs-utils fsverity fuse3
+packages=(acl attr btrfs-progs bubblewrap busybox-static ca-certificates cpio cryptsetup-bin dmsetup e2fsprogs erofs-utils fsverity fuse3
   gcc kmod libc6-dev mmdebstrap openssh-client openssl podman python3 squashfs-tools systemd uidmap util-linux xfsprogs xz-utils zstd)
 install_packages "${packages[@]}"
 
