@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { digestFromBytes } from '../../../src/base/digest.ts';
 import { noFeatures } from '../../../src/mount/features.ts';
 import type { Features } from '../../../src/mount/features.ts';
-import { KernelUnsupportedError, planLayer, planMount } from '../../../src/mount/plan.ts';
+import { KernelUnsupportedError, loopsOf, planLayer, planMount } from '../../../src/mount/plan.ts';
 import type { Plan, PlanInput } from '../../../src/mount/plan.ts';
 
 const all: Features = {
@@ -272,5 +272,44 @@ describe('planMount', () => {
 
   test('a kernel with no feature mounts nothing', () => {
     expect(() => planMount(composefs, noFeatures)).toThrow(KernelUnsupportedError);
+  });
+});
+
+describe('a partition with hashes', () => {
+  const table = {
+    dataBlockBytes: 4096,
+    hashBlockBytes: 4096,
+    dataBlocks: 2,
+    hashStartBlock: 1,
+    rootHash: 'ab'.repeat(32),
+    salt: '',
+  };
+  const partition: PlanInput = {
+    ...composefs,
+    fileSystem: 'squashfs',
+    range: { offset: 4096, bytes: 8192 },
+    hashes: { range: { offset: 12_288, bytes: 8192 }, table },
+  };
+
+  test('is mounted from the device that checks it', () => {
+    const { steps } = planMount(partition, all);
+    expect(steps.slice(0, 3)).toEqual([
+      { step: 'loop', file: partition.imageFd, range: partition.range, into: 'loop' },
+      { step: 'loop', file: partition.imageFd, range: partition.hashes?.range, into: 'hashes' },
+      { step: 'verity', data: 'loop', hashes: 'hashes', table, into: 'checked' },
+    ]);
+    expect(steps.find(({ step }) => step === 'create')).toMatchObject({
+      named: { value: { slot: 'checked' } },
+    });
+    expect(loopsOf(partition, all)).toBe(2);
+  });
+
+  test('is mounted from its loop device where there is no dm-verity', () => {
+    const without = { ...all, verityDevices: false };
+    const { steps } = planMount(partition, without);
+    expect(steps.filter(({ step }) => step === 'loop')).toHaveLength(1);
+    expect(steps.some(({ step }) => step === 'verity')).toBe(false);
+    expect(steps.find(({ step }) => step === 'create')).toMatchObject({ named: { value: { slot: 'loop' } } });
+    expect(loopsOf(partition, without)).toBe(1);
   });
 });
