@@ -1,6 +1,5 @@
 import { BadFileDescriptor, LimitExceeded, StoreNotFound, SystemError } from '../api/mount-delegation.ts';
 import type { Digest } from '../base/digest.ts';
-import type { ImageScan } from '../composefs/scan.ts';
 import type { PolicyStore } from '../policy/policy.ts';
 import type { AddTarget } from '../policy/question.ts';
 import { objectPath } from '../store/objects.ts';
@@ -16,13 +15,14 @@ import type { Pool } from './pool.ts';
 import type { ObjectFile } from './request.ts';
 import { rootOwnedFault } from './root-owned.ts';
 import { Shares } from './shares.ts';
-import { wantedObjects, type WantedObjects } from './wanted-objects.ts';
+import { hasSize, placeOf, type ObjectTable, type ScannedImage } from './object-table.ts';
+import { wantedObjects } from './wanted-objects.ts';
 
 /** Files to be added, with everything decided. */
 export interface AddOrder {
   readonly digest: Digest;
   /** What the image holds. */
-  readonly scan: ImageScan;
+  readonly scan: ScannedImage;
   readonly target: AddTarget;
   /** Descriptors of the client's, borrowed. */
   readonly files: readonly ObjectFile[];
@@ -111,28 +111,26 @@ export class Adder {
 
   /** Looks for files of the image in the store. */
   async missing(
-    scan: ImageScan,
+    scan: ScannedImage,
     store: PolicyStore,
     question: MissingQuestion,
     peer: Owner,
   ): Promise<MissingPart> {
-    wantedObjects(scan);
+    const objects = wantedObjects(scan);
     const { from, most } = question;
-    if (most === 0 || from >= scan.objects.length) return { missing: [], next: undefined };
+    if (most === 0 || from >= objects.count) return { missing: [], next: undefined };
     using folder = openStore(store);
-    const paths = scan.objects.slice(from, from + limits.missingSearched);
-    const objects = paths.map((path, index) => ({ path, digest: scan.objectDigests[from + index] }));
-    const task = { kind: 'missing', objects, verity: [false], listed: most } as const;
+    const to = Math.min(from + limits.missingSearched, objects.count);
+    const task = { kind: 'missing', objects, from, to, verity: [false], listed: most } as const;
     const options = { owner: peer, stallable: false };
     const { value } = await this.#options.pool.run<'missing'>(task, [folder.number], options);
     const last = value.objects.at(-1);
-    const searched = value.count > most && last !== undefined ? paths.indexOf(last) + 1 : paths.length;
-    const next = from + searched;
-    return { missing: value.objects, next: next < scan.objects.length ? next : undefined };
+    const next = value.count > most && last !== undefined ? placeOf(objects, last) + 1 : to;
+    return { missing: value.objects, next: next < objects.count ? next : undefined };
   }
 
   /** What the descriptors hold, as far as that can be told from outside. Throws BadFileDescriptor for what cannot be right. */
-  async #examine({ files, peer }: AddOrder, wanted: WantedObjects): Promise<Candidate[]> {
+  async #examine({ files, peer }: AddOrder, wanted: ObjectTable): Promise<Candidate[]> {
     for (const { fd, field } of files) {
       // The kernel answers this one by itself, whatever the file is.
       const { access, pathOnly } = getFlags(fd);
@@ -149,7 +147,7 @@ export class Adder {
       const refuse = (reason: string): BadFileDescriptor =>
         new BadFileDescriptor({ field: file.field, reason });
       if (facts?.foreignKind !== undefined) throw refuse(`not a regular file but ${facts.foreignKind}`);
-      if (!wanted.sizes.has(bytes)) throw refuse(`no file of the image has its size of ${bytes} bytes`);
+      if (!hasSize(wanted, bytes)) throw refuse(`no file of the image has its size of ${bytes} bytes`);
       return { ...file, bytes };
     });
   }
@@ -157,7 +155,7 @@ export class Adder {
   async #addStep(
     step: readonly Candidate[],
     store: number,
-    wanted: WantedObjects,
+    wanted: ObjectTable,
     order: AddOrder,
   ): Promise<void> {
     const { pool, closing } = this.#options;
@@ -175,7 +173,7 @@ export class Adder {
       await this.#fill(step, copies, peer);
       const { value } = await pool.run<'measureFiles'>({ kind: 'measureFiles', sizes }, copies, own);
       const paths = value.digests.map(objectPath);
-      const wrong = paths.findIndex((path) => !wanted.paths.has(path));
+      const wrong = paths.findIndex((path) => placeOf(wanted, path) < 0);
       if (order.isCurrent())
         await this.#keep(step, copies, wrong < 0 ? paths : paths.slice(0, wrong), store, order);
       const refused = step[wrong];

@@ -1,11 +1,11 @@
 import type { Digest } from '../base/digest.ts';
-import type { ImageScan } from '../composefs/scan.ts';
 import type { RootPartition } from '../ddi/root-partition.ts';
 import { handedOutMilliseconds } from '../store/handed-out.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
+import { bytesOf, type ScannedImage } from './object-table.ts';
 
 interface Entry {
-  readonly scan: ImageScan;
+  readonly scan: ScannedImage;
   readonly bytes: number;
   /** When every object was last known to be in stores (performance.now()), by a key that says which stores they are. */
   readonly complete: Map<string, number>;
@@ -32,7 +32,7 @@ export class Contents {
   }
 
   /** What the image of `digest` holds, or undefined where it has to be read. */
-  get(digest: Digest): ImageScan | undefined {
+  get(digest: Digest): ScannedImage | undefined {
     const entry = this.#entries.get(digest);
     if (entry === undefined) return undefined;
     this.#entries.delete(digest);
@@ -41,7 +41,7 @@ export class Contents {
   }
 
   /** Remembers what an image holds. One that alone is beyond the bound is not remembered. */
-  set(digest: Digest, scan: ImageScan): void {
+  set(digest: Digest, scan: ScannedImage): void {
     this.#remove(digest);
     const bytes = sizeOf(scan);
     if (bytes > this.#bytesMax) return;
@@ -97,10 +97,7 @@ export class Contents {
   }
 }
 
-/**
- * Roughly what a scan takes in memory, in bytes: a path of an object has 65 characters, a digest 71; and what is remembered with
- * it where files are added (wanted-objects.ts).
- */
-function sizeOf(scan: ImageScan): number {
-  return 512 + scan.objects.length * 160 + scan.objectDigests.length * 96;
+/** Roughly what a scan takes in memory, in bytes. */
+function sizeOf(scan: ScannedImage): number {
+  return 512 + bytesOf(scan.objects);
 }

@@ -1,5 +1,6 @@
 import type { Digest } from '../base/digest.ts';
-import { formatObjects, recordAgeMilliseconds } from '../store/handed-out.ts';
+import { recordAgeMilliseconds } from '../store/handed-out.ts';
+import type { ObjectTable } from './object-table.ts';
 import { service, type Owner } from './owner.ts';
 import type { Pool } from './pool.ts';
 
@@ -14,7 +15,7 @@ const rememberedMax = 4096;
 
 /** What keeping records needs. */
 export interface HandoutRecordsOptions {
-  readonly pool: Pool;
+  readonly pool: Pick<Pool, 'run'>;
   readonly stateDirectory: string;
   /** Told why old records could not be removed. */
   readonly onFault: (error: unknown) => void;
@@ -41,7 +42,7 @@ export class HandoutRecords {
    * Has the image on record; undefined where it is already. Once that is so, its objects stay for an hour at least. Rejects with
    * LimitExceeded, SyscallError: then it must not be handed out.
    */
-  cover(digest: Digest, objects: readonly string[], owner: Owner): Promise<void> | undefined {
+  cover(digest: Digest, objects: ObjectTable, owner: Owner): Promise<void> | undefined {
     const now = Date.now();
     const age = now - (this.#written.get(digest) ?? 0);
     // The clock may have been set back.
@@ -65,25 +66,25 @@ export class HandoutRecords {
     clearInterval(this.#timer);
   }
 
-  #begin(digest: Digest, objects: readonly string[], owner: Owner, now: number): Promise<void> {
+  #begin(digest: Digest, objects: ObjectTable, owner: Owner, now: number): Promise<void> {
     const writing = this.#write(digest, objects, owner, now).finally(() => this.#writing.delete(digest));
     this.#writing.set(digest, writing);
     return writing;
   }
 
-  async #write(digest: Digest, objects: readonly string[], owner: Owner, now: number): Promise<void> {
+  async #write(digest: Digest, objects: ObjectTable, owner: Owner, now: number): Promise<void> {
     const { pool, stateDirectory } = this.#options;
     const options = { owner, stallable: false };
     const known = {
       kind: 'renewRecord',
       stateDirectory,
       digest,
-      hasObjects: objects.length > 0,
+      hasObjects: objects.count > 0,
       now,
     } as const;
     const { value } = await pool.run<'renewRecord'>(known, [], options);
     if (!value.found) {
-      const whole = { kind: 'record', stateDirectory, digest, objects: formatObjects(objects), now } as const;
+      const whole = { kind: 'record', stateDirectory, digest, objects, now } as const;
       await pool.run<'record'>(whole, [], options);
     }
     this.#written.delete(digest);

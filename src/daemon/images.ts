@@ -1,6 +1,5 @@
 import { BadFileDescriptor, ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
 import type { Digest } from '../base/digest.ts';
-import type { ImageScan } from '../composefs/scan.ts';
 import type { RootPartition } from '../ddi/root-partition.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ImageContents } from '../policy/question.ts';
@@ -11,6 +10,7 @@ import { service, type Owner } from './owner.ts';
 import type { Contents } from './contents.ts';
 import type { CopyShare, Handouts } from './handouts.ts';
 import type { Installed, InstalledImage } from './installed.ts';
+import type { ScannedImage } from './object-table.ts';
 import type { Pool } from './pool.ts';
 import type { ImageRequest } from './request.ts';
 
@@ -34,7 +34,7 @@ export interface TakenImage extends Disposable {
    */
   admit(): Promise<void> | undefined;
   /** What it holds; read when it is asked for the first time. Throws or rejects with IncompatibleImage, LimitExceeded. */
-  scan(): Promise<ImageScan> | ImageScan;
+  scan(): Promise<ScannedImage> | ScannedImage;
   /**
    * What is to be known of it where it is mounted as `fileSystem`: all that it holds, or that its superblock is the right one
    * where no more is read here. Throws or rejects as scan.
@@ -199,7 +199,7 @@ export class Images {
 
   #taken(taken: Taken, peer: Owner, admit: TakenImage['admit'] = () => undefined): TakenImage {
     const { kind, digest, installed, builtInSignature } = taken;
-    const scan = (): Promise<ImageScan> | ImageScan =>
+    const scan = (): Promise<ScannedImage> | ScannedImage =>
       this.#options.contents.get(digest) ?? this.#scan(taken, peer);
     return {
       kind,
@@ -228,7 +228,7 @@ export class Images {
     };
   }
 
-  async #scan(taken: Taken, peer: Owner): Promise<ImageScan> {
+  async #scan(taken: Taken, peer: Owner): Promise<ScannedImage> {
     const { pool, contents, imageBytes } = this.#options;
     demandSize(BigInt(taken.bytes), 'imageBytes', imageBytes);
     const task = { kind: 'scan', bytes: taken.bytes } as const;

@@ -28,7 +28,7 @@ type Found = 'whole' | 'absent' | { readonly unfit: string };
  */
 export function missingObjects(
   stores: readonly OpenStore[],
-  objects: readonly WantedObject[],
+  objects: Iterable<WantedObject>,
   listed: number,
 ): MissingObjects {
   const missing: string[] = [];

@@ -1,5 +1,4 @@
 import { IncompatibleImage, KernelUnsupported } from '../api/mount-delegation.ts';
-import type { ImageScan } from '../composefs/scan.ts';
 import type { RootPartition } from '../ddi/root-partition.ts';
 import type { Features } from '../mount/features.ts';
 import { isDeviceFileSystem } from '../mount/file-systems.ts';
@@ -18,6 +17,7 @@ import type { TakenImage } from './images.ts';
 import type { KeptKind, KeptMounts } from './kept-mounts.ts';
 import { mountImage, mountLayer } from './mount-image.ts';
 import { explained, foreignMount, objectsMissing } from './mount-refusals.ts';
+import type { ScannedImage } from './object-table.ts';
 import type { Pool, TaskOptions } from './pool.ts';
 import type { IdMapRequest } from './request.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
@@ -110,7 +110,7 @@ export class Mounter {
     return this.#make(order, part, []);
   }
 
-  #checked(order: MountOrder, scan: ImageScan): Promise<OwnedFd> | OwnedFd {
+  #checked(order: MountOrder, scan: ScannedImage): Promise<OwnedFd> | OwnedFd {
     const fileSystem = checkContents(order.constraints, scan);
     // First of all: objects that are collected from here on would be missing from it.
     const recorded = this.#options.records.cover(order.image.digest, scan.objects, order.peer);
@@ -118,10 +118,14 @@ export class Mounter {
     return recorded.then(() => this.#recorded(order, scan, fileSystem));
   }
 
-  #recorded(order: MountOrder, scan: ImageScan, fileSystem: Input['fileSystem']): Promise<OwnedFd> | OwnedFd {
+  #recorded(
+    order: MountOrder,
+    scan: ScannedImage,
+    fileSystem: Input['fileSystem'],
+  ): Promise<OwnedFd> | OwnedFd {
     const input = inputOf(order, fileSystem);
     // What needs no store gets none: it mounts on kernels and filesystems that could not check one.
-    if (input.fileSystem === 'erofs' || scan.objects.length === 0) return this.#make(order, input, []);
+    if (input.fileSystem === 'erofs' || scan.objects.count === 0) return this.#make(order, input, []);
     if (order.stores.directories.length > 0) return this.#withDirectories(order, input, scan);
     const layers = this.#policyLayers(order);
     const key = layersKey(layers, order.constraints.verity);
@@ -139,13 +143,13 @@ export class Mounter {
   /** Looks for the image's objects in `stores`, so that a request need not. Rejects as mount, but not for what is missing. */
   async prepare(
     image: TakenImage,
-    scan: ImageScan,
+    scan: ScannedImage,
     stores: readonly PolicyStore[],
     verity: VerityLevel,
     owner: Owner,
   ): Promise<void> {
     const { contents, clones } = this.#options;
-    if (scan.objects.length === 0) return;
+    if (scan.objects.count === 0) return;
     const layers = stores.map((store) => clones.open(store));
     const key = layersKey(layers, verity);
     if (contents.isComplete(image.digest, key)) return;
@@ -158,7 +162,7 @@ export class Mounter {
   }
 
   /** With directories of the client's: clones of them are made on a thread, and so is everything that touches them. */
-  async #withDirectories(order: MountOrder, input: Input, scan: ImageScan): Promise<OwnedFd> {
+  async #withDirectories(order: MountOrder, input: Input, scan: ScannedImage): Promise<OwnedFd> {
     const { pool, features, closing } = this.#options;
     if (!features.overlayDetachedLayers) {
       throw new KernelUnsupported({
@@ -192,14 +196,14 @@ export class Mounter {
   async #demandObjects(
     order: MountOrder,
     input: Input,
-    scan: ImageScan,
+    scan: ScannedImage,
     layers: readonly Layer[],
     key: string | undefined,
   ): Promise<void> {
     const { contents, features } = this.#options;
     // What this kernel cannot do comes first: where it has no fs-verity, no object could have it.
     planMount({ ...input, imageFd: order.image.fd, stores: layers }, features);
-    if (scan.objects.length > 0) {
+    if (scan.objects.count > 0) {
       const options = { owner: order.peer, stallable: key === undefined };
       const missing = await this.#missing(scan, layers, order.constraints.verity, options);
       if (missing.count > 0) throw objectsMissing(missing, layers.length);
@@ -208,7 +212,7 @@ export class Mounter {
   }
 
   async #missing(
-    scan: ImageScan,
+    scan: ScannedImage,
     layers: readonly Layer[],
     verity: VerityLevel,
     options: TaskOptions,
@@ -217,7 +221,9 @@ export class Mounter {
     const checked = checksVerity(verity, layers);
     const task = {
       kind: 'missing',
-      objects: scan.objects.map((path, index) => ({ path, digest: scan.objectDigests[index] })),
+      objects: scan.objects,
+      from: 0,
+      to: scan.objects.count,
       verity: layers.map(() => checked),
       listed: objectsListed,
     } as const;

@@ -5,7 +5,7 @@ import { DiskImageError } from '../ddi/errors.ts';
 import { nativeArchitecture } from '../ddi/native-architecture.ts';
 import { findRootPartition, type RootPartition } from '../ddi/root-partition.ts';
 import type { PlanInput } from '../mount/plan.ts';
-import { HandedOutImages } from '../store/handed-out.ts';
+import { formatObjects, HandedOutImages } from '../store/handed-out.ts';
 import { mountedImages } from '../store/mounted-images.ts';
 import { headBytes } from '../superblock/recognise.ts';
 import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
@@ -19,6 +19,7 @@ import type { Stage } from '../sys/stage.ts';
 import { isAlive } from '../sys/superblock.ts';
 import { copyMeasured, measureFile, readWhole } from './copy-image.ts';
 import { missingObjects } from './missing-objects.ts';
+import { objectsOf, pathsOf, tabulate } from './object-table.ts';
 import { examineFiles, fillFiles, keepFiles, makeFiles, measureFiles } from './object-files.ts';
 import { mountImage } from './mount-image.ts';
 import type { DirectoryFacts, Task, TaskKind, TaskOf, TaskResult } from './tasks.ts';
@@ -41,7 +42,7 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
     case 'measure':
       return { fds: [], value: { digest: measureFile(at(fds, 0), task.bytes) } };
     case 'scan':
-      return { fds: [], value: { scan: scan(readWhole(at(fds, 0), task.bytes)) } };
+      return { fds: [], value: { scan: tabulate(scan(readWhole(at(fds, 0), task.bytes))) } };
     case 'identify':
       identify(at(fds, 0), task);
       return { fds: [], value: {} };
@@ -53,7 +54,8 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       return { fds: [clone(at(fds, 0), at(fds, 1), openStage()).take()], value: {} };
     case 'missing': {
       const stores = task.verity.map((verity, index) => ({ fd: at(fds, index), verity }));
-      return { fds: [], value: missingObjects(stores, task.objects, task.listed) };
+      const objects = objectsOf(task.objects, task.from, task.to);
+      return { fds: [], value: missingObjects(stores, objects, task.listed) };
     }
     case 'examine':
       return { fds: [], value: { files: examineFiles(fds, task.fields) } };
@@ -75,7 +77,11 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       return { fds: [], value: { found: records.renew(task.digest, task.hasObjects, task.now) } };
     }
     case 'record':
-      new HandedOutImages(task.stateDirectory).record(task.digest, task.objects, task.now);
+      new HandedOutImages(task.stateDirectory).record(
+        task.digest,
+        formatObjects(pathsOf(task.objects)),
+        task.now,
+      );
       return { fds: [], value: {} };
     case 'pruneRecords': {
       const records = new HandedOutImages(task.stateDirectory);

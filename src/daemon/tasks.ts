@@ -1,5 +1,4 @@
 import type { Digest } from '../base/digest.ts';
-import type { ImageScan } from '../composefs/scan.ts';
 import type { PlanInput } from '../mount/plan.ts';
 import type { RootPartition } from '../ddi/root-partition.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
@@ -8,7 +7,7 @@ import type { Leavings } from '../sys/stage.ts';
 import type { Superblock } from '../sys/superblock.ts';
 import type { Failure } from './failures.ts';
 import type { FileFacts, Slice } from './object-files.ts';
-import type { WantedObject } from './missing-objects.ts';
+import type { ObjectTable, ScannedImage } from './object-table.ts';
 
 /** A task without its descriptors: plain data that passes to a mounting thread. Descriptors go beside it, as `fds`. */
 export type Task =
@@ -28,10 +27,12 @@ export type Task =
   | { readonly kind: 'inspect' }
   /** fds [the peer's pidfd, directory] → [detached clone of the directory]. */
   | { readonly kind: 'clone' }
-  /** fds [a store each] → []: which of `objects` no store has. */
+  /** fds [a store each] → []: which of `objects`, from the place `from` up to `to`, no store has. */
   | {
       readonly kind: 'missing';
-      readonly objects: readonly WantedObject[];
+      readonly objects: ObjectTable;
+      readonly from: number;
+      readonly to: number;
       readonly verity: readonly boolean[];
       readonly listed: number;
     }
@@ -58,7 +59,7 @@ export type Task =
       readonly kind: 'record';
       readonly stateDirectory: string;
       readonly digest: Digest;
-      readonly objects: string;
+      readonly objects: ObjectTable;
       readonly now: number;
     }
   /** fds [] → []: removes records that nobody needs any more. */
@@ -106,7 +107,7 @@ export interface TaskValues {
     readonly signature: Uint8Array | undefined;
   };
   readonly measure: { readonly digest: Digest };
-  readonly scan: { readonly scan: ImageScan };
+  readonly scan: { readonly scan: ScannedImage };
   readonly identify: Record<string, never>;
   readonly dissect: { readonly root: RootPartition };
   readonly inspect: { readonly directories: readonly DirectoryFacts[] };

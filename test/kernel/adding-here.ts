@@ -1,5 +1,6 @@
 import { scanImage } from '../../src/composefs/scan.ts';
 import { Adder, type AddOrder } from '../../src/daemon/adder.ts';
+import { tabulate } from '../../src/daemon/object-table.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
 import { imageOf, type Content } from './adding-room.ts';
 import type { Room } from './mounting-room.ts';
@@ -17,7 +18,7 @@ export interface AddingHere {
 export function addingHere(room: Room, contents: readonly Content[]): AddingHere {
   const adder = new Adder({ pool: room.pool, closing: room.closing, records: room.records });
   const image = imageOf(Object.fromEntries(contents.map((content, index) => [`f${index}`, content])));
-  const [digest, scan] = [verityDigest(image), scanImage(image)];
+  const [digest, scan] = [verityDigest(image), tabulate(scanImage(image))];
   const added: string[] = [];
   const add: AddingHere['add'] = (fds, user = 1000, more = {}) =>
     adder.inTurn({ user }, () =>

@@ -4,14 +4,23 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { digestHex } from '../../src/base/digest.ts';
 import { Closing } from '../../src/daemon/closing.ts';
+import { scanImage } from '../../src/composefs/scan.ts';
 import { HandoutRecords } from '../../src/daemon/handout-records.ts';
+import { tabulate, type ObjectTable } from '../../src/daemon/object-table.ts';
 import { Pool } from '../../src/daemon/pool.ts';
 import { HandedOutImages } from '../../src/store/handed-out.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
+import { smallImage } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 
 const [a, b] = ['a', 'b'].map((text) => verityDigest(Buffer.from(text))) as [never, never];
 const owner = { user: 1000 };
+
+function tableOf(...objects: readonly string[]): ObjectTable {
+  const objectDigests = objects.map(() => undefined);
+  return tabulate({ ...scanImage(smallImage({})), objects, objectDigests, objectSizes: objects.map(() => 0) })
+    .objects;
+}
 
 describe.skipIf(needs('kernel', isRoot, 'only root has a service'))('records of what is handed out', () => {
   let state: string;
@@ -40,17 +49,20 @@ describe.skipIf(needs('kernel', isRoot, 'only root has a service'))('records of 
   const recorded = (): string[] => new HandedOutImages(state).read().flatMap(({ objects }) => objects);
 
   test('are on the disk once that is said, and nobody waits for them again', async () => {
-    const [first, second] = [records.cover(a, ['aa/1'], owner), records.cover(a, ['aa/1'], owner)];
+    const [first, second] = [
+      records.cover(a, tableOf('aa/1'), owner),
+      records.cover(a, tableOf('aa/1'), owner),
+    ];
     expect(first).toBeInstanceOf(Promise);
     expect(second).toBe(first);
     await first;
     expect(recorded()).toEqual(['aa/1']);
-    expect(records.cover(a, ['aa/1'], owner)).toBeUndefined();
+    expect(records.cover(a, tableOf('aa/1'), owner)).toBeUndefined();
   });
 
   test('of an earlier service are brought up to date', async () => {
     new HandedOutImages(state).record(a, 'aa/1\n', 1000);
-    await records.cover(a, ['aa/1'], owner);
+    await records.cover(a, tableOf('aa/1'), owner);
     const [image] = new HandedOutImages(state).read();
     expect(image?.at).toBeGreaterThan(1000);
     expect(image?.objects).toEqual(['aa/1']);
@@ -58,17 +70,17 @@ describe.skipIf(needs('kernel', isRoot, 'only root has a service'))('records of 
 
   test('that cannot be written are an error, each time', async () => {
     writeFileSync(join(state, 'handed-out'), 'no folder');
-    await expect(records.cover(a, [], owner)).rejects.toMatchObject({ code: 'ENOTDIR' });
-    await expect(records.cover(a, [], owner)).rejects.toMatchObject({ code: 'ENOTDIR' });
+    await expect(records.cover(a, tableOf(), owner)).rejects.toMatchObject({ code: 'ENOTDIR' });
+    await expect(records.cover(a, tableOf(), owner)).rejects.toMatchObject({ code: 'ENOTDIR' });
     rmSync(join(state, 'handed-out'));
-    await records.cover(a, ['aa/1'], owner);
+    await records.cover(a, tableOf('aa/1'), owner);
     expect(recorded()).toEqual(['aa/1']);
   });
 
   test('that nobody needs are gone soon after a service begins', async () => {
     const earlier = new HandedOutImages(state);
     earlier.record(a, 'aa/1\n', 1000);
-    await records.cover(b, ['bb/1'], owner);
+    await records.cover(b, tableOf('bb/1'), owner);
     const left = join(state, 'handed-out', `.tmp-1-${digestHex(a)}`);
     writeFileSync(left, 'half');
     records.beginPruning();

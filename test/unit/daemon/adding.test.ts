@@ -4,6 +4,7 @@ import type { ImageScan } from '../../../src/composefs/scan.ts';
 import { AddingQuota, chargedBytes } from '../../../src/daemon/adding-quota.ts';
 import { Contents } from '../../../src/daemon/contents.ts';
 import { limits } from '../../../src/daemon/limits.ts';
+import { hasSize, placeOf, tabulate, type ScannedImage } from '../../../src/daemon/object-table.ts';
 import type { Peer } from '../../../src/daemon/peer.ts';
 import { parseAddObjectsRequest } from '../../../src/daemon/request.ts';
 import { ShownImages } from '../../../src/daemon/shown-images.ts';
@@ -14,8 +15,8 @@ import { verityDigest } from '../../../src/verity/verity.ts';
 
 const digest = (name: string): Digest => verityDigest(Buffer.from(name));
 
-function scanOf(objects: readonly string[], more: Partial<ImageScan> = {}): ImageScan {
-  return {
+function scanOf(objects: readonly string[], more: Partial<ImageScan> = {}): ScannedImage {
+  return tabulate({
     fileSystem: 'composefs',
     formatVersion: 1,
     devices: false,
@@ -27,7 +28,7 @@ function scanOf(objects: readonly string[], more: Partial<ImageScan> = {}): Imag
     bytes: 4096,
     inodes: 1,
     ...more,
-  };
+  });
 }
 
 describe('a quota', () => {
@@ -90,10 +91,11 @@ describe('a quota', () => {
 describe('what an image wants', () => {
   const path = objectPath(digest('a'));
 
-  test('is known by path and by size, and read once', () => {
-    const scan = scanOf([path]);
-    expect(wantedObjects(scan)).toEqual({ paths: new Set([path]), sizes: new Set([100]) });
-    expect(wantedObjects(scan)).toBe(wantedObjects(scan));
+  test('is known by path and by size', () => {
+    const wanted = wantedObjects(scanOf([path]));
+    expect(placeOf(wanted, path)).toBe(0);
+    expect(placeOf(wanted, objectPath(digest('b')))).toBe(-1);
+    expect([99, 100, 101].map((size) => hasSize(wanted, size))).toEqual([false, true, false]);
   });
 
   test('is nothing for an image of another filesystem', () => {

@@ -1,12 +1,12 @@
 import { expect, test, vi } from 'vitest';
 import type { Digest } from '../../../src/base/digest.ts';
-import type { ImageScan } from '../../../src/composefs/scan.ts';
 import { Contents } from '../../../src/daemon/contents.ts';
+import { tabulate, type ScannedImage } from '../../../src/daemon/object-table.ts';
 import { handedOutMilliseconds } from '../../../src/store/handed-out.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
 
-function scan(objects = 0): ImageScan {
-  return {
+function scan(objects = 0): ScannedImage {
+  return tabulate({
     fileSystem: 'composefs',
     formatVersion: 1,
     devices: false,
@@ -17,7 +17,7 @@ function scan(objects = 0): ImageScan {
     missingDigest: false,
     bytes: 4096,
     inodes: 1,
-  };
+  });
 }
 
 const digest = (name: string): Digest => verityDigest(Buffer.from(name));
