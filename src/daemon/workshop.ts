@@ -15,6 +15,7 @@ import { EvidenceCache } from './evidence.ts';
 import type { Stages } from './handle.ts';
 import { HandoutRecords } from './handout-records.ts';
 import { Handouts, type MountRecord } from './handouts.ts';
+import { filterInPieces } from './in-pieces.ts';
 import { Images, measureOnPool } from './images.ts';
 import { Installed } from './installed.ts';
 import { KeptMounts } from './kept-mounts.ts';
@@ -162,12 +163,15 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
         const verification = evidence.verify(files, question.digest, policy);
         return decide(policy, { ...question, verification, now }).outcome === 'deny';
       };
+      const records = handouts.live().flatMap((live) => live.records.map((record) => ({ live, record })));
+      const found = await filterInPieces(records, ({ record }) => refused(record));
       // What is only kept is in nobody's use, and is wanted no more.
-      kept?.drop((_kind, live) => live?.records.some(refused) === true);
+      const outlawed = new Set(found.map(({ live }) => live));
+      kept?.drop((_kind, live) => live !== undefined && outlawed.has(live));
       await sweeper.settled();
       handouts.drain();
-      const records = handouts.live().flatMap((live) => live.records);
-      return records.filter(refused).map((record) => record.evidence);
+      const alive = new Set(handouts.live());
+      return found.filter(({ live }) => alive.has(live)).map(({ record }) => record.evidence);
     },
     stop: async () => {
       preparation.stop();
