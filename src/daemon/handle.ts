@@ -73,7 +73,7 @@ export async function mount(
     const { allowed, question, files } = await judge(request, image, stores, peer, policy, stages, found);
     const { evidence } = allowed;
     const constraints = { ...allowed.constraints, attributes: together(allowed, request) };
-    const record = { question, files: worthKeeping(files), evidence };
+    const record = { question, ...worthKeeping(files, request.signatures), evidence };
     using mounted = await stages.mounter.mount({
       image,
       constraints,
@@ -159,8 +159,15 @@ interface Judged {
 const keptBytesMax = 16_384;
 
 /** A client that shows more has its mount listed by Reload as if it had shown nothing. */
-function worthKeeping(files: readonly Uint8Array[]): readonly Uint8Array[] {
-  return files.reduce((sum, { length }) => sum + length, 0) <= keptBytesMax ? files : [];
+function worthKeeping(
+  files: readonly Uint8Array[],
+  sent: readonly Uint8Array[],
+): { readonly files: readonly Uint8Array[]; readonly sentBytes: number } {
+  return bytesOf(files) <= keptBytesMax ? { files, sentBytes: bytesOf(sent) } : { files: [], sentBytes: 0 };
+}
+
+function bytesOf(files: readonly Uint8Array[]): number {
+  return files.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** Verifies and decides; throws Refused, or DigestMismatch where the image is not the one that was asked for. */

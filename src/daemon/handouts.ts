@@ -44,6 +44,8 @@ export interface MountRecord {
   readonly question: Question;
   /** The signature files that were shown: another policy has other keys. */
   readonly files: readonly Uint8Array[];
+  /** How many bytes of `files` came with the request: they are held for this record alone. */
+  readonly sentBytes: number;
   readonly evidence: Evidence;
 }
 
@@ -53,29 +55,49 @@ const recordsMax = 256;
 /** A superblock that lives, whose share it takes, and why its mounts were let out. */
 export class LiveMount {
   readonly owner: Owner;
-  readonly #records = new Map<string, MountRecord>();
+  readonly #sent: Shares;
+  readonly #records = new Map<string, { readonly record: MountRecord; readonly peer: Owner }>();
   #latest: MountRecord | undefined;
 
-  constructor(owner: Owner) {
+  /** `sent` counts the bytes of signature files that records hold. */
+  constructor(owner: Owner, sent: Shares) {
     this.owner = owner;
+    this.#sent = sent;
   }
 
-  /** One of its mounts was handed out. The same caller under the same rule is on record once. */
-  add(record: MountRecord): void {
+  /**
+   * One of its mounts was handed out to `peer`. The same caller under the same rule is on record once; beyond the peer's share
+   * of bytes, as if no signature had been shown.
+   */
+  add(record: MountRecord, peer: Owner): void {
     const { question, evidence } = record;
     const before = this.#latest;
     this.#latest = record;
     // Most often it is the connection that asked last.
     if (before?.question.caller === question.caller && before.evidence.rule === evidence.rule) return;
     const { uid, root, gids } = question.caller;
-    this.#records.set([uid, root, gids.join(), question.location, evidence.rule].join('\n'), record);
+    const key = [uid, root, gids.join(), question.location, evidence.rule].join('\n');
+    this.#forget(key);
+    const fits = this.#sent.take(peer, record.sentBytes) === undefined;
+    this.#records.set(key, { record: fits ? record : { ...record, files: [], sentBytes: 0 }, peer });
     const [oldest] = this.#records.keys();
-    if (this.#records.size > recordsMax && oldest !== undefined) this.#records.delete(oldest);
+    if (this.#records.size > recordsMax && oldest !== undefined) this.#forget(oldest);
+  }
+
+  /** It is gone: nothing of it is remembered. */
+  end(): void {
+    for (const key of this.#records.keys()) this.#forget(key);
+  }
+
+  #forget(key: string): void {
+    const known = this.#records.get(key);
+    if (known !== undefined) this.#sent.give(known.peer, known.record.sentBytes);
+    this.#records.delete(key);
   }
 
   /** Why its mounts were let out, as far as is known. */
   get records(): readonly MountRecord[] {
-    return [...this.#records.values()];
+    return Array.from(this.#records.values(), ({ record }) => record);
   }
 }
 
@@ -97,6 +119,7 @@ export class Handouts {
   readonly #loops = new Shares('loopDevicesPerUser', 'loopDevices');
   readonly #copied = new Shares('copiedBytesPerUser', 'copiedBytes');
   readonly #unverified = new Shares('unverifiedBytesPerUser', 'unverifiedBytes');
+  readonly #recordedBytes = new Shares('recordedBytesPerUser', 'recordedBytes');
   readonly #live = new Set<LiveMount>();
   /** Gives up what is kept at the expense of a user, or of everybody, where a share is spent. */
   #makeRoom: (user: number | undefined) => void = () => undefined;
@@ -208,19 +231,21 @@ export class Handouts {
     reservation: Reservation,
     kept: { readonly copy: CopyShare | undefined; readonly record: MountRecord | undefined },
   ): LiveMount {
-    const live = new LiveMount(reservation.owner);
-    if (kept.record !== undefined) live.add(kept.record);
+    const live = new LiveMount(reservation.owner, this.#recordedBytes);
+    if (kept.record !== undefined) live.add(kept.record, reservation.owner);
     let forget: (() => void) | undefined;
     try {
       forget = this.#record(mountFd, live, kept.copy?.bytes ?? 0);
       this.#watches ??= new UnmountWatches();
       this.#watches.add(mountFd, () => {
         this.#live.delete(live);
+        live.end();
         forget?.();
         kept.copy?.release();
         this.cancel(reservation);
       });
     } catch (error) {
+      live.end();
       forget?.();
       this.cancel(reservation);
       if (isSyscallError(error, 'ENOSPC', 'EMFILE')) {

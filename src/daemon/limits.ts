@@ -37,6 +37,8 @@ export type LimitName =
   | 'copiedBytes'
   | 'unverifiedBytesPerUser'
   | 'unverifiedBytes'
+  | 'recordedBytesPerUser'
+  | 'recordedBytes'
   | 'superblocksPerUser'
   | 'superblocks'
   | 'loopDevicesPerUser'
@@ -150,6 +152,11 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
     why: 'Memfds of calls under way, which are read before anybody is known to vouch for them.',
   },
   unverifiedBytes: { value: 16 * gib, why: 'The same of all users: so much is read at most for nothing.' },
+  recordedBytesPerUser: {
+    value: 4 * mib,
+    why: 'Signature files that came with mounts in use, for Reload to ask another policy: those of some thousand mounts.',
+  },
+  recordedBytes: { value: 32 * mib, why: 'The same of all users: they are held in memory.' },
   superblocksPerUser: {
     value: 256,
     why: 'Each superblock of a user holds kernel memory that the daemon cannot take back.',

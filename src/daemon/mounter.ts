@@ -257,7 +257,7 @@ export class Mounter {
   #clone(kept: KeptMounts, kind: KeptKind, order: MountOrder): OwnedFd | undefined {
     const clone = kept.clone(kind.key, order.constraints.attributes);
     if (clone === undefined) return undefined;
-    if (order.record !== undefined) clone.live?.add(order.record);
+    if (order.record !== undefined) clone.live?.add(order.record, order.peer);
     return clone.mount;
   }
 
