@@ -50,3 +50,19 @@ export function microseconds(value: number): string {
   if (value >= 10_000) return `${(value / 1000).toFixed(1)} ms`;
   return value >= 1000 ? `${(value / 1000).toFixed(2)} ms` : `${value.toFixed(value < 20 ? 1 : 0)} µs`;
 }
+
+/** `document` with `text` as its section of that name, in place of the one before. */
+export function replaceSection(document: string, name: string, text: string): string {
+  const whole = section(name, text);
+  const before = sectionOf(document, name);
+  return before === undefined ? `${document.trimEnd()}\n\n${whole}\n` : document.replace(before, () => whole);
+}
+
+/** The section of that name, its marks included; undefined where the document has none. */
+export function sectionOf(document: string, name: string): string | undefined {
+  return new RegExp(`<!-- ${name} -->.*<!-- end of ${name} -->`, 's').exec(document)?.[0];
+}
+
+function section(name: string, text: string): string {
+  return `<!-- ${name} -->\n\n${text}\n\n<!-- end of ${name} -->`;
+}

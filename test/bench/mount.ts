@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import type { OwnedFd } from '../../src/sys/fd.ts';
 import { addSeals, createMemfd, writeAll } from '../../src/sys/file.ts';
 import { isRoot } from '../support/needs.ts';
 import { measureCrowd } from './crowd.ts';
-import { median, microseconds, quantile, timesTable, type Times } from './figures.ts';
+import { median, microseconds, quantile, sectionOf, timesTable, type Times } from './figures.ts';
 import { measurePrograms } from './programs.ts';
 import { compileRaw, startRaw, type RawRounds, type RawWork } from './raw-rounds.ts';
 import { openRoom, type BenchImage, type Room } from './room.ts';
@@ -251,7 +251,10 @@ async function main(known: number): Promise<void> {
         'milliseconds of each):',
       timesTable(whole, median(whole[0]?.times ?? [])).replace('to raw', 'to Node'),
     ].join('\n\n');
-    writeFileSync(resolve(process.cwd(), 'test/bench/RESULTS.md'), `${text}\n`);
+    const results = resolve(process.cwd(), 'test/bench/RESULTS.md');
+    // What `npm run bench:attack` has written stays.
+    const attack = sectionOf(readFileSync(results, 'utf8'), 'attack');
+    writeFileSync(results, `${attack === undefined ? text : `${text}\n\n${attack}`}\n`);
     console.log(text);
   } finally {
     await room.close();
