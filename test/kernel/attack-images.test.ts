@@ -92,6 +92,16 @@ verity = "never"
       expect(host.log.filter(({ level }) => level === 'error')).toEqual([]);
     });
 
+    test('gets nothing by files of filesystems that only its own namespaces have', () => {
+      const said = run(...namespaces, ...python('attack-overlay.py'), host.socketPath);
+      const overlay: unknown = expect.stringMatching(/^ImageNotImmutable .*filesystem is none of those/);
+      expect(said).toEqual({
+        'of a filesystem in memory': expect.stringMatching(/^ImageNotImmutable .*F_SEAL_WRITE/) as unknown,
+        'below an overlay': overlay,
+        'changed in an overlay': overlay,
+      });
+    });
+
     test.each([
       ['with no privilege', []],
       ['root of its own namespaces', namespaces],
