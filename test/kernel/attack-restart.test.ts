@@ -152,8 +152,12 @@ describe.skipIf(
   });
 
   test('waits for no FUSE filesystem that has got the number of one of them since', async () => {
-    const opened = openRoom({ stallMilliseconds: 500 });
+    // Long enough for another thread to start on a slow machine, so that only the one that hangs is given up.
+    const opened = openRoom({ stallMilliseconds: 8000 });
     const fuse = await startHeldFuse(opened, ['statfs']);
+    onTestFinished(() => {
+      fuse.release();
+    });
     const record = { freeInodes: 1n, owner: { user }, copiedBytes: 0 };
     const taken = { ...record, device: statSync(fuse.path).dev };
     // No device has the greatest minor number.
