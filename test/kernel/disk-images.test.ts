@@ -5,10 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
 import { hasVerityTarget } from '../../src/sys/device-mapper.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
-import { hasFileSystem } from '../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
 import { makeDisk, sumTable, testUuid, type TestPartition } from '../support/disk-image.ts';
-import { buildFileSystem } from '../support/file-systems.ts';
+import { buildFileSystem, presentFileSystems } from '../support/file-systems.ts';
 import { digestOf, Host, makePlace, Signer, type Place } from '../support/hosting.ts';
 import { loopFiles } from '../support/loop-files.ts';
 import { isRoot, needs } from '../support/needs.ts';
@@ -17,7 +16,7 @@ import { verityPair } from '../support/verity-partitions.ts';
 import { memfdOf, until } from './acceptance-room.ts';
 
 const available = isRoot && process.arch === 'x64';
-const rootFileSystems = isRoot ? (['squashfs', 'erofs', 'ext4'] as const).filter(hasFileSystem) : [];
+const rootFileSystems = presentFileSystems(['squashfs', 'erofs', 'ext4']);
 const withVerity = isRoot && hasVerityTarget();
 
 const rootType = '4f68bce3-e8cd-4db1-96e7-fbcaf984b709';

@@ -2,16 +2,13 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { closeFd } from '../../src/sys/fd.ts';
-import { hasFileSystem } from '../../src/sys/mount-calls.ts';
 import { digestOf, Host, makePlace, Signer, type Place } from '../support/hosting.ts';
-import { buildFileSystem, builtFileSystems } from '../support/file-systems.ts';
+import { buildFileSystem, presentFileSystems } from '../support/file-systems.ts';
 import { loopFiles } from '../support/loop-files.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { until } from './acceptance-room.ts';
 
-const here = isRoot
-  ? builtFileSystems.filter((fileSystem) => fileSystem !== 'erofs' && hasFileSystem(fileSystem))
-  : [];
+const here = presentFileSystems(['squashfs', 'ext4', 'xfs', 'btrfs']);
 const rounds = 4;
 
 describe.skipIf(needs('kernel', isRoot, 'only root can start the service'))(

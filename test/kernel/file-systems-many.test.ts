@@ -3,15 +3,19 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { LimitExceeded } from '../../src/api/mount-delegation.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
-import { hasFileSystem } from '../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
 import { adjustLimits, limits } from '../../src/daemon/limits.ts';
-import { buildFileSystem, builtFileSystems, type BuiltFileSystem } from '../support/file-systems.ts';
+import {
+  buildFileSystem,
+  builtFileSystems,
+  presentFileSystems,
+  type BuiltFileSystem,
+} from '../support/file-systems.ts';
 import { loopFiles } from '../support/loop-files.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { openDescriptors, openRoom, until, type Room } from './mounting-room.ts';
 
-const here = isRoot ? builtFileSystems.filter(hasFileSystem) : [];
+const here = presentFileSystems(builtFileSystems);
 
 /** Each takes milliseconds, and of xfs and btrfs tens of them: CFS_LONG makes it a thousand of all. */
 function mountsOf(fileSystem: BuiltFileSystem): number {

@@ -17,13 +17,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { makeNamespaces } from '../../src/sys/idle-child.ts';
-import { hasFileSystem, mountSetattr } from '../../src/sys/mount-calls.ts';
+import { mountSetattr } from '../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
 import type { JsonObject } from '../../src/varlink/message.ts';
 import { digestOf, Host, makePlace, Signer, type Place } from '../support/hosting.ts';
 import {
   builtFileSystems,
   buildFileSystem,
+  presentFileSystems,
   runProgram,
   type BuiltFileSystem,
 } from '../support/file-systems.ts';
@@ -33,7 +34,7 @@ import { isRoot, needs } from '../support/needs.ts';
 import { interfaceName, type RawClient, type RawReply } from '../support/raw-client.ts';
 import { memfdOf, until } from './acceptance-room.ts';
 
-const here = isRoot ? builtFileSystems.filter(hasFileSystem) : [];
+const here = presentFileSystems(builtFileSystems);
 const others = here.filter((fileSystem) => fileSystem !== 'erofs');
 
 interface Made {

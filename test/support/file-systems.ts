@@ -1,11 +1,21 @@
 import { spawnSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
+import { hasFileSystem } from '../../src/sys/mount-calls.ts';
 import type { FileSystem } from '../../src/trust/file-system.ts';
+import { absent, isRoot } from './needs.ts';
 
 /** Filesystems that images of tests are made with, by the programs that everybody uses. */
 export const builtFileSystems = ['erofs', 'squashfs', 'ext4', 'xfs', 'btrfs'] as const;
 
 export type BuiltFileSystem = (typeof builtFileSystems)[number] & FileSystem;
+
+/** Those of `wanted` that this kernel has, for root; what it lacks is said aloud, and is no failure: no set-up can bring it. */
+export function presentFileSystems<Name extends BuiltFileSystem>(wanted: readonly Name[]): readonly Name[] {
+  if (!isRoot) return [];
+  return wanted.filter(
+    (fileSystem) => !absent(hasFileSystem(fileSystem), `this kernel has no ${fileSystem}`),
+  );
+}
 
 const mib = 1024 * 1024;
 
