@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
 import { isSyscallError } from '../sys/errno.ts';
+import { isScanned, type FileSystem } from '../trust/file-system.ts';
 import type { Verification } from '../trust/verify.ts';
 import { VarlinkError } from '../varlink/error.ts';
 import type { Log } from './audit.ts';
@@ -89,6 +90,11 @@ export class Preparation {
     const verification = evidence.verify(image.signatureFiles, image.digest, policy);
     // Our own reader is no safer than others where nobody has vouched for what it reads.
     if (!isVouchedFor(image, verification, policy)) return false;
+    const stated = statedFileSystem(verification);
+    if (stated !== undefined && !isScanned(stated)) {
+      await image.contents(stated);
+      return true;
+    }
     const scan = await image.scan();
     if (scan.fileSystem !== 'composefs') return true;
     for (const { stores, verity } of storesOfRules(policy)) {
@@ -97,6 +103,13 @@ export class Preparation {
     }
     return true;
   }
+}
+
+/** What those say who vouch for the image, where they say one thing. */
+function statedFileSystem({ statements }: Verification): FileSystem | undefined {
+  const vouched = statements.filter(({ signers }) => signers.length > 0);
+  const [fileSystem, ...others] = new Set(vouched.map(({ statement }) => statement.fileSystem));
+  return others.length === 0 ? fileSystem : undefined;
 }
 
 function isVouchedFor(image: TakenImage, verification: Verification, policy: Policy): boolean {

@@ -1,7 +1,8 @@
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connect } from '../../src/client/client.ts';
+import { buildFileSystem } from '../support/file-systems.ts';
 import { digestOf, Host, makePlace, Signer, smallImage, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { makeImage } from './mounting-room.ts';
@@ -25,6 +26,14 @@ describe.skipIf(needs('kernel', isRoot, 'only root can run the service'))('insta
     install('images/unsigned', smallImage({ hello: 'of nobody' }));
     // No image, and vouched for: what is wrong with it is for a request to find.
     install('images/broken', Buffer.alloc(8192, 7), signer);
+    // Of what is not read here, its superblock is looked at.
+    mkdirSync(at('tree'));
+    buildFileSystem('squashfs', at('tree'), at('images/other.cfs'));
+    const other = digestOf(readFileSync(at('images/other.cfs')));
+    writeFileSync(
+      at('images/other.cfs.sig'),
+      signer.sign(other, 'example/other', { fileSystem: 'squashfs' }),
+    );
     install('pinned/image', smallImage({ hello: 'of the administrator' }));
     host = await Host.start({
       folder: place.folder,
@@ -67,7 +76,7 @@ verity = "never"
 
   test('are prepared at the start, as far as somebody vouches for them', async () => {
     await host.until('the images are prepared', () => host.log.some(prepared(1)));
-    expect(host.log.find(prepared(1))).toMatchObject({ prepared: 2, passedOver: 3 });
+    expect(host.log.find(prepared(1))).toMatchObject({ prepared: 3, passedOver: 3 });
     expect(host.log).toContainEqual(
       expect.objectContaining({ name: 'broken', msg: 'an installed image cannot be prepared' }),
     );
@@ -87,6 +96,6 @@ verity = "never"
   test('are prepared again for a new policy', async () => {
     host.signal('SIGHUP');
     await host.until('the images are prepared again', () => host.log.some(prepared(2)));
-    expect(host.log.find(prepared(2))).toMatchObject({ prepared: 2, passedOver: 3 });
+    expect(host.log.find(prepared(2))).toMatchObject({ prepared: 3, passedOver: 3 });
   });
 });
