@@ -89,9 +89,17 @@ export async function writeContent(target: number, bytes: Uint8Array, position: 
   }
 }
 
-/** Copies the contents of the file `source` into the empty file `target`, and measures what was copied. */
-export function copyContent(source: number, target: number, sizeHint: number): Promise<Measured> {
-  return readThrough(source, sizeHint, (block, position) => writeContent(target, block, position));
+/** Copies the contents of the file `source` into the empty file `target`, and measures what was copied; else as measureContent. */
+export function copyContent(
+  source: number,
+  target: number,
+  sizeHint: number,
+  onProgress?: (bytes: number) => void,
+): Promise<Measured> {
+  return readThrough(source, sizeHint, async (block, position) => {
+    await writeContent(target, block, position);
+    onProgress?.(position + block.length);
+  });
 }
 
 /**

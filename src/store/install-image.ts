@@ -1,4 +1,4 @@
-import { closeSync, lstatSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, lstatSync, readFileSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
 import type { Digest } from '../base/digest.ts';
@@ -6,12 +6,13 @@ import { scanImage } from '../composefs/scan.ts';
 import { enableVerity } from '../sys/verity.ts';
 import { verityDigest } from '../verity/verity.ts';
 import { checkObject } from './check-store.ts';
+import { cloneContent, copyContent, measureContent } from './content.ts';
 import type { ObjectStore } from './objects.ts';
 import { makeDirectory } from './make-directory.ts';
 import { objectDigest, openRegular, StoreError } from './objects.ts';
 import { lockStore } from './store-lock.ts';
 import { Slots } from './slots.ts';
-import { errorCode, synchronizeDirectory } from './unfinished-file.ts';
+import { errorCode, synchronizeDirectory, UnfinishedFile } from './unfinished-file.ts';
 import { prepareFile } from './write-file-whole.ts';
 
 const objectsAtOnceMax = 8;
@@ -77,14 +78,48 @@ async function installIntoStore(options: InstallOptions): Promise<Installed> {
   for (const path of [image, `${image}.sig`]) demandReplaceable(path);
   const newObjects = await copyObjects(needed, options);
   makeDirectory(options.into);
-  await putInPlace(image, bytes, signature);
-  return {
-    digest,
-    image,
-    signature: signature === undefined ? undefined : `${image}.sig`,
-    objects: needed.length,
-    newObjects,
-  };
+  using newImage = await prepareFile(image, bytes, { verity: true });
+  await putInPlace(image, newImage, signature);
+  return { digest, image, signature: besideOf(image, signature), objects: needed.length, newObjects };
+}
+
+/** What is installed of an image that needs no objects. */
+export type InstallWholeOptions = Pick<InstallOptions, 'image' | 'into' | 'checkSignature'> & {
+  /** Called after each block, with how many bytes are read by then and how many will be: the image is read twice. */
+  readonly onProgress?: (done: number, all: number) => void;
+};
+
+/**
+ * Copies an image that needs no objects, and its signature, as installImage does; it may be larger than memory. Throws StoreError,
+ * what `checkSignature` throws, the system's error; then nothing was put in place.
+ */
+export async function installWhole(options: InstallWholeOptions): Promise<Installed> {
+  const signature = readWherePresent(`${options.image}.sig`);
+  const image = join(options.into, basename(options.image));
+  for (const path of [image, `${image}.sig`]) demandReplaceable(path);
+  const source = openRegular(options.image);
+  try {
+    const { size } = fstatSync(source);
+    // It is read twice, so that nothing is written before the signature was looked at.
+    const onBlock = (before: number) => (bytes: number) => options.onProgress?.(before + bytes, 2 * size);
+    const { digest } = await measureContent(source, size, onBlock(0));
+    if (signature !== undefined) options.checkSignature?.(`${options.image}.sig`, signature, digest);
+    makeDirectory(options.into);
+    using newImage = await UnfinishedFile.create(options.into);
+    const copied = (await cloneContent(source, newImage.fd))
+      ? await measureContent(newImage.fd, size, onBlock(size))
+      : await copyContent(source, newImage.fd, size, onBlock(size));
+    if (copied.digest !== digest) throw new StoreError(options.image, 'it changed while it was copied');
+    await newImage.finish(0o644, true);
+    await putInPlace(image, newImage, signature);
+    return { digest, image, signature: besideOf(image, signature), objects: 0, newObjects: 0 };
+  } finally {
+    closeSync(source);
+  }
+}
+
+function besideOf(image: string, signature: Uint8Array | undefined): string | undefined {
+  return signature === undefined ? undefined : `${image}.sig`;
 }
 
 /** What comes last cannot fail for what lies there. */
@@ -99,11 +134,10 @@ function demandReplaceable(path: string): void {
  */
 async function putInPlace(
   image: string,
-  bytes: Uint8Array,
+  newImage: UnfinishedFile,
   signature: Uint8Array | undefined,
 ): Promise<void> {
   const beside = `${image}.sig`;
-  using newImage = await prepareFile(image, bytes, { verity: true });
   using newSignature =
     signature === undefined ? undefined : await prepareFile(beside, signature, { verity: false });
   if (newSignature === undefined) rmSync(beside, { force: true });

@@ -3,21 +3,29 @@ import type { Command } from 'commander';
 
 import { readTree } from '../../composefs/read.ts';
 import { imageSuffixes, nameOfImage } from '../../policy/image-names.ts';
-import { installImage, ObjectsNotFound, type Installed } from '../../store/install-image.ts';
+import {
+  installImage,
+  installWhole,
+  ObjectsNotFound,
+  type Installed,
+  type InstallOptions,
+} from '../../store/install-image.ts';
 import { ObjectStore } from '../../store/objects.ts';
+import { isScanned } from '../../trust/file-system.ts';
 import { CommandError } from '../command-error.ts';
+import { fileSystemOfImage } from '../file-system-of-image.ts';
 import { print, warn } from '../output.ts';
 import { checkSignature } from './check-signature.ts';
 import { explained } from './explained.ts';
 import { printable } from './printable.ts';
-import { Progress } from './progress.ts';
+import { formatSize, Progress } from './progress.ts';
 import { readImage } from './read-image.ts';
 import { walkTree } from './walk-tree.ts';
 
 interface InstallCommandOptions {
-  readonly from: string;
+  readonly from?: string;
   readonly into: string;
-  readonly store: string;
+  readonly store?: string;
   readonly policy?: string;
   /** False with --no-verify. */
   readonly verify: boolean;
@@ -35,12 +43,13 @@ export function addInstallCommand(program: Command): void {
     .description(
       'Copies an image, its signature (IMAGE.sig) and the objects it needs to where a policy looks for them, as root. First ' +
         'the signature has to be one of this image, by a key of the policy where there is one, and no object may be missing. Each ' +
-        'object is checked by its digest, and everything gets fs-verity where the filesystem has it. The image comes last.',
+        'object is checked by its digest, and everything gets fs-verity where the filesystem has it. The image comes last. Of ' +
+        'squashfs, ext4, xfs and btrfs images and disk images, which need no objects, --from and --store are not wanted.',
     )
     .argument('<IMAGE>', 'the image')
-    .requiredOption('--from <STORE>', 'where the objects are')
+    .option('--from <STORE>', 'where the objects are')
     .requiredOption('--into <DIR>', 'an image directory of the policy; made where it is missing')
-    .requiredOption('--store <STORE>', 'where the objects go; made where it is missing')
+    .option('--store <STORE>', 'where the objects go; made where it is missing')
     .option('-p, --policy <DIR>', 'folder with policy.d and keys.d (default: those of the service, if any)')
     .option('--no-verify', 'take the signature as it is')
     .option('--quiet', 'show no progress')
@@ -63,18 +72,28 @@ async function runInstall(image: string, options: InstallCommandOptions): Promis
 
 async function installWithProgress(image: string, options: InstallCommandOptions): Promise<Installed> {
   using progress = new Progress({ quiet: options.quiet === true });
+  const { into, verify, policy, from, store } = options;
+  const check: InstallOptions['checkSignature'] = (path, signature, digest) => {
+    checkSignature(path, signature, digest, policy);
+  };
+  const common = { image, into, ...(verify && { checkSignature: check }) };
   return await explained(image, async () => {
+    const seen = fileSystemOfImage(image);
+    if (seen !== undefined && !isScanned(seen)) {
+      const onProgress = (done: number, all: number): void => {
+        progress.show(() => `${formatSize(done)} of ${formatSize(all)}`);
+      };
+      return await installWhole({ ...common, onProgress });
+    }
+    if (from === undefined || store === undefined)
+      throw new CommandError(
+        '--from and --store are wanted: where the objects of the image are, and where they go',
+      );
     try {
       return await installImage({
-        image,
-        from: ObjectStore.open(options.from),
-        into: options.into,
-        store: ObjectStore.create(options.store),
-        ...(options.verify && {
-          checkSignature: (path, signature, digest) => {
-            checkSignature(path, signature, digest, options.policy);
-          },
-        }),
+        ...common,
+        from: ObjectStore.open(from),
+        store: ObjectStore.create(store),
         onProgress: (done, all) => {
           progress.show(() => `${done} of ${all} objects`);
         },

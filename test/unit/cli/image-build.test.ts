@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   linkSync,
   mkdirSync,
@@ -388,6 +389,29 @@ describe.skipIf(needs('kernel', isRoot, 'only root can install'))('install', () 
       expect((await install()).failure).toMatch(reason);
       expect(readdirSync(folder)).not.toContain('images');
     }
+  });
+
+  test('an image of a filesystem that needs no objects is copied alone, and its signature checked first', async () => {
+    const other = join(folder, 'disk.squashfs');
+    const bytes = Buffer.concat([Buffer.from('hsqs'), randomBytes(3 << 20)]);
+    writeFileSync(other, bytes);
+    writeFileSync(`${other}.sig`, new Signer().sign(verityDigest(Buffer.from('another')), 'example/disk'));
+    const into = join(folder, 'images');
+    const whole = (): ReturnType<typeof run> => run('install', other, '--into', into);
+    expect((await whole()).failure).toContain('no signature of this image');
+    expect(readdirSync(folder)).not.toContain('images');
+    const signature = new Signer().sign(verityDigest(bytes), 'example/disk', { fileSystem: 'squashfs' });
+    writeFileSync(`${other}.sig`, signature);
+    expect(await whole()).toEqual({
+      stdout: `${verityDigest(bytes)}  ${into}/disk.squashfs\n`,
+      stderr: '',
+      failure: undefined,
+    });
+    expect(readFileSync(join(into, 'disk.squashfs')).equals(bytes)).toBe(true);
+    expect(readFileSync(join(into, 'disk.squashfs.sig')).equals(signature)).toBe(true);
+    expect(statSync(join(into, 'disk.squashfs')).mode & 0o777).toBe(0o644);
+    await build();
+    expect((await run('install', image, '--into', into)).failure).toContain('--from and --store are wanted');
   });
 
   test('puts nothing in place where something is in the way', async () => {
