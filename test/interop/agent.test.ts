@@ -14,6 +14,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sshString } from '../../src/trust/ssh-wire.ts';
+import { smallImage } from '../support/hosting.ts';
 import { needs } from '../support/needs.ts';
 
 const installed = ['ssh-keygen', 'ssh-add', 'ssh-agent'].every(
@@ -62,7 +63,7 @@ describe.skipIf(needs('interop', installed, 'ssh-agent and its kin (openssh-clie
       folder = mkdtempSync(join(tmpdir(), 'cfs-agent-'));
       image = join(folder, 'image');
       socket = join(folder, 'agent.socket');
-      writeFileSync(image, Buffer.alloc(20_000, 'an image'));
+      writeFileSync(image, smallImage({ hello: 'an image' }));
       agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' });
       for (let tries = 0; !existsSync(socket); tries++) {
         if (tries > 500) throw new Error('ssh-agent does not start');
@@ -101,9 +102,9 @@ describe.skipIf(needs('interop', installed, 'ssh-agent and its kin (openssh-clie
       writeFileSync(
         join(policy, 'policy.d', '10.toml'),
         '[[keys]]\nid = "signer"\nfile = "signer.pub"\n[[rules]]\nname = "r"\nsigned-by = ["signer"]\n' +
-          `formats = ["${format}"]\nfile-systems = ["squashfs"]\n`,
+          `formats = ["${format}"]\nfile-systems = ["composefs"]\nverity = "never"\n`,
       );
-      const words = ['--policy', policy, '--file-system', 'squashfs', '--signature', signature];
+      const words = ['--policy', policy, '--file-system', 'composefs', '--signature', signature];
       return cfs('verify', image, ...words).status === 0;
     }
 
@@ -127,7 +128,7 @@ describe.skipIf(needs('interop', installed, 'ssh-agent and its kin (openssh-clie
       expect(run('ssh-keygen', words, line).status).toBe(0);
 
       const envelope = join(folder, `${name}.dsse.sig`);
-      const named = ['--name', 'a/b', '--file-system', 'squashfs', '--output', envelope];
+      const named = ['--name', 'a/b', '--file-system', 'composefs', '--output', envelope];
       const stated = cfs('sign', image, '--key', key, ...named);
       if (name === 'rsa') {
         expect(stated.stderr).toMatch(/an RSA key, which signs in OpenSSH's format only/);
@@ -142,7 +143,7 @@ describe.skipIf(needs('interop', installed, 'ssh-agent and its kin (openssh-clie
     test('a key that the agent does not hold, and an agent that is not there', () => {
       const key = join(folder, 'unknown');
       run('ssh-keygen', ['-q', '-N', '', '-t', 'ed25519', '-f', key]);
-      const named = ['--name', 'a/b', '--file-system', 'squashfs', '--output', join(folder, 'never')];
+      const named = ['--name', 'a/b', '--file-system', 'composefs', '--output', join(folder, 'never')];
       const words = ['sign', image, '--key', `${key}.pub`, ...named];
       expect(cfs(...words).stderr).toMatch(/ssh-agent does not sign with this key; ssh-add/);
       const env = { ...process.env, SSH_AUTH_SOCK: join(folder, 'absent') };

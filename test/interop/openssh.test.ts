@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
 import { parsePublicKey } from '../../src/trust/key.ts';
+import { smallImage } from '../support/hosting.ts';
 import { needs } from '../support/needs.ts';
 
 const installed = spawnSync('ssh-keygen', ['-?']).error === undefined;
@@ -58,7 +59,7 @@ describe.skipIf(needs('interop', installed, 'ssh-keygen (openssh-client) is not 
       image = join(folder, 'image');
       line = join(folder, 'line');
       // Nothing looks into a filesystem of this kind to verify it.
-      writeFileSync(image, Buffer.alloc(20_000, 'an image'));
+      writeFileSync(image, smallImage({ hello: 'an image' }));
       writeFileSync(line, cfs('digest', '--statement', image).stdout);
     });
     afterAll(() => {
@@ -77,9 +78,9 @@ describe.skipIf(needs('interop', installed, 'ssh-keygen (openssh-client) is not 
       copyFileSync(publicKey, join(policy, 'keys.d', 'signer.pub'));
       const rules =
         '[[keys]]\nid = "signer"\nfile = "signer.pub"\n[[rules]]\nname = "bare"\nsigned-by = ["signer"]\n' +
-        'formats = ["ssh"]\nfile-systems = ["squashfs"]\n';
+        'formats = ["ssh"]\nfile-systems = ["composefs"]\nverity = "never"\n';
       writeFileSync(join(policy, 'policy.d', 'policy.toml'), rules);
-      return cfs('verify', image, '--policy', policy, '--file-system', 'squashfs', '--signature', signature);
+      return cfs('verify', image, '--policy', policy, '--file-system', 'composefs', '--signature', signature);
     }
 
     test.each(kinds)('what ssh-keygen signs by $name is verified here', ({ name, parameters }) => {

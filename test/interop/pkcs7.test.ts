@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formattedDigest } from '../../src/trust/pkcs7-signature.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
+import { smallImage } from '../support/hosting.ts';
 import { needs } from '../support/needs.ts';
 
 const installed =
@@ -44,9 +45,9 @@ describe.skipIf(needs('interop', installed, 'fsverity (fsverity-utils) or openss
         return `[[keys]]\nid = "${index}"\nfile = "${file}"\n${more}\n`;
       });
       const ids = keys.map((_, index) => `"${index}"`).join(', ');
-      const rule = `[[rules]]\nname = "bare"\nsigned-by = [${ids}]\nformats = ["fsverity-pkcs7"]\nfile-systems = ["squashfs"]\n`;
+      const rule = `[[rules]]\nname = "bare"\nsigned-by = [${ids}]\nformats = ["fsverity-pkcs7"]\nfile-systems = ["composefs"]\nverity = "never"\n`;
       writeFileSync(join(policy, 'policy.d', 'policy.toml'), entries.join('') + rule);
-      const parameters = ['--policy', policy, '--file-system', 'squashfs', '--signature', signature];
+      const parameters = ['--policy', policy, '--file-system', 'composefs', '--signature', signature];
       const { stdout, stderr } = cfs('verify', image, ...parameters);
       return stdout + stderr.replaceAll(/^warning: .*\n/gm, '');
     };
@@ -55,7 +56,7 @@ describe.skipIf(needs('interop', installed, 'fsverity (fsverity-utils) or openss
       folder = mkdtempSync(join(tmpdir(), 'cfs-pkcs7-'));
       image = join(folder, 'image');
       content = join(folder, 'content');
-      const bytes = Buffer.alloc(20_000, 'an image');
+      const bytes = smallImage({ hello: 'an image' });
       writeFileSync(image, bytes);
       writeFileSync(content, formattedDigest(verityDigest(bytes)));
       for (const { name, parameters } of kinds) {
