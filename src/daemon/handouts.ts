@@ -2,21 +2,15 @@ import { LimitExceeded } from '../api/mount-delegation.ts';
 import type { Evidence, Question } from '../policy/question.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { UnmountWatches } from '../sys/unmount-watches.ts';
-import { superblockOf } from '../sys/superblock.ts';
-import { Inherited } from './inherited.ts';
 import type { Owner } from './owner.ts';
-import type { Pool } from './pool.ts';
 import { Shares } from './shares.ts';
-import { SuperblockRecords } from './superblock-records.ts';
 
 /** Bytes of a copied image on the daemon's disk: they are taken for as long as anybody holds the share. */
 export class CopyShare {
-  readonly bytes: number;
   readonly #giveBack: () => void;
   #holders = 1;
 
-  constructor(bytes: number, giveBack: () => void) {
-    this.bytes = bytes;
+  constructor(giveBack: () => void) {
     this.#giveBack = giveBack;
   }
 
@@ -101,13 +95,6 @@ export class LiveMount {
   }
 }
 
-/** What counting what was handed out needs. */
-export interface HandoutsOptions {
-  /** Where it is recorded for the next process. */
-  readonly stateDirectory: string;
-  readonly pool: Pick<Pool, 'run'>;
-}
-
 /**
  * The superblocks that live on after they were handed out. The kernel tells nobody when a receiver closes or unmounts
  * the last clone, but it does tell an inotify watch on the mount's root, which pins nothing, when the superblock goes
@@ -125,33 +112,6 @@ export class Handouts {
   #makeRoom: (user: number | undefined) => void = () => undefined;
   /** Opened with the first mount. */
   #watches: UnmountWatches | undefined;
-  readonly #records: SuperblockRecords;
-  /** By device number: whose record that number's file is. */
-  readonly #recorded = new Map<number, LiveMount>();
-  readonly #inherited: Inherited;
-
-  /** Counts what an earlier process handed out, too. Throws the error of a system call on the state folder. */
-  constructor({ stateDirectory, pool }: HandoutsOptions) {
-    this.#records = new SuperblockRecords(stateDirectory);
-    const before = this.#records.read();
-    for (const { owner, copiedBytes } of before) {
-      this.#superblocks.inherit(owner, 1);
-      this.#copied.inherit(owner, copiedBytes);
-    }
-    this.#inherited = new Inherited(before, {
-      pool,
-      gone: ({ device, owner, copiedBytes }) => {
-        this.#superblocks.give(owner, 1);
-        this.#copied.give(owner, copiedBytes);
-        if (!this.#recorded.has(device)) this.#records.remove(device);
-      },
-    });
-  }
-
-  /** What an earlier process handed out and is not known to be gone. */
-  get inherited(): Pick<Inherited, 'count' | 'look'> {
-    return this.#inherited;
-  }
 
   /**
    * Takes a share for a mount that is to be made, by `loops` loop devices of its own. Throws LimitExceeded. Give it back by
@@ -183,7 +143,7 @@ export class Handouts {
   /** Takes `bytes` for a copy that is to be made. Throws LimitExceeded. The caller is the first holder. */
   reserveCopy(owner: Owner, bytes: number): CopyShare {
     this.#take(this.#copied, owner, bytes);
-    return new CopyShare(bytes, () => {
+    return new CopyShare(() => {
       this.#copied.give(owner, bytes);
     });
   }
@@ -223,8 +183,7 @@ export class Handouts {
 
   /**
    * The mount was made: the share stays taken, `copy` held, and the answer listed until the superblock of `mountFd` is
-   * gone. Throws LimitExceeded where the kernel has no more watches, and the error of a system call that records it; then the
-   * share is given back.
+   * gone. Throws LimitExceeded where the kernel has no more watches; then the share is given back.
    */
   watch(
     mountFd: number,
@@ -233,20 +192,16 @@ export class Handouts {
   ): LiveMount {
     const live = new LiveMount(reservation.owner, this.#recordedBytes);
     if (kept.record !== undefined) live.add(kept.record, reservation.owner);
-    let forget: (() => void) | undefined;
     try {
-      forget = this.#record(mountFd, live, kept.copy?.bytes ?? 0);
       this.#watches ??= new UnmountWatches();
       this.#watches.add(mountFd, () => {
         this.#live.delete(live);
         live.end();
-        forget?.();
         kept.copy?.release();
         this.cancel(reservation);
       });
     } catch (error) {
       live.end();
-      forget?.();
       this.cancel(reservation);
       if (isSyscallError(error, 'ENOSPC', 'EMFILE')) {
         throw new LimitExceeded({ limit: 'fs.inotify', value: this.#live.size });
@@ -258,21 +213,6 @@ export class Handouts {
     return live;
   }
 
-  /** Before it is handed out: a process that starts after this one has ended will find it. Answers what takes that back. */
-  #record(mountFd: number, live: LiveMount, copiedBytes: number): () => void {
-    const superblock = superblockOf(mountFd);
-    const { device } = superblock;
-    this.#recorded.set(device, live);
-    this.#inherited.replaced(device);
-    this.#records.write({ ...superblock, owner: live.owner, copiedBytes });
-    return () => {
-      // Another may have got the number before it was known that this one is gone.
-      if (this.#recorded.get(device) !== live) return;
-      this.#recorded.delete(device);
-      this.#records.remove(device);
-    };
-  }
-
   /** What is in use now, as far as known: nothing that was handed out before this process began. */
   live(): readonly LiveMount[] {
     return [...this.#live];
@@ -280,7 +220,6 @@ export class Handouts {
 
   /** Learns of nothing any more. */
   close(): void {
-    this.#inherited.stop();
     this.#watches?.close();
   }
 

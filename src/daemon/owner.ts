@@ -19,15 +19,13 @@ export function groupOf({ user, group }: Owner): string {
 /** User 0 of a container, who is not the machine's root, has neither root's shares nor root's lanes. */
 export const containerRoot = -3;
 
-/** What the service does for everybody: measuring images, sweeping, closing what nobody waits for, looking after records. */
-export const service: Readonly<Record<'measuring' | 'sweeping' | 'closing' | 'pruning' | 'looking', Owner>> =
-  {
-    measuring: { user: -1, root: true },
-    sweeping: { user: -2, root: true },
-    closing: { user: -4, root: true },
-    pruning: { user: -6, root: true },
-    looking: { user: -7, root: true },
-  };
+/** What the service does for everybody: measuring images, sweeping, closing what nobody waits for. */
+export const service: Readonly<Record<'measuring' | 'sweeping' | 'closing' | 'pruning', Owner>> = {
+  measuring: { user: -1, root: true },
+  sweeping: { user: -2, root: true },
+  closing: { user: -4, root: true },
+  pruning: { user: -6, root: true },
+};
 
 /** Peers of whom nothing is known. */
 export const nobodyKnown: Owner = { user: -5 };

@@ -16,7 +16,6 @@ import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';
 import { fileSource } from '../sys/file-source.ts';
 import { cloneTree } from '../sys/mount-calls.ts';
 import type { Stage } from '../sys/stage.ts';
-import { isAlive } from '../sys/superblock.ts';
 import { copyMeasured, measureFile, readWhole } from './copy-image.ts';
 import { missingObjects } from './missing-objects.ts';
 import { objectsOf, pathsOf, tabulate } from './object-table.ts';
@@ -87,8 +86,6 @@ export function perform(task: Task, fds: readonly number[], openStage: () => Sta
       const records = new HandedOutImages(task.stateDirectory);
       return { fds: [], value: { removed: records.prune(mountedImages, task.now) } };
     }
-    case 'isAlive':
-      return { fds: [], value: { alive: isAlive(task.superblock) } };
     case 'sweep':
       openStage().sweepFor(task.leavings);
       return { fds: [], value: {} };

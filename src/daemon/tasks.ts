@@ -4,7 +4,6 @@ import type { RootPartition } from '../ddi/root-partition.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
 import type { Features } from '../mount/features.ts';
 import type { Leavings } from '../sys/stage.ts';
-import type { Superblock } from '../sys/superblock.ts';
 import type { Failure } from './failures.ts';
 import type { FileFacts, Slice } from './object-files.ts';
 import type { ObjectTable, ScannedImage } from './object-table.ts';
@@ -64,8 +63,6 @@ export type Task =
     }
   /** fds [] → []: removes records that nobody needs any more. */
   | { readonly kind: 'pruneRecords'; readonly stateDirectory: string; readonly now: number }
-  /** fds [] → []: whether a superblock still lives. */
-  | { readonly kind: 'isAlive'; readonly superblock: Superblock }
   /** fds [] → []: takes away what the stage of another thread has left. */
   | { readonly kind: 'sweep'; readonly leavings: Leavings }
   /** fds [image, ID map's user namespace if `idMap`, a store each] → [locked mount]. */
@@ -122,7 +119,6 @@ export interface TaskValues {
   readonly renewRecord: { readonly found: boolean };
   readonly record: Record<string, never>;
   readonly pruneRecords: { readonly removed: number };
-  readonly isAlive: { readonly alive: boolean };
   readonly sweep: Record<string, never>;
   readonly mount: Record<string, never>;
 }

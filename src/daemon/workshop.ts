@@ -91,8 +91,7 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     installed.releaseBroken();
   });
   const contents = new Contents({ entries: limits.contentsKept, bytes: limits.contentsBytesKept });
-  const handouts = new Handouts({ stateDirectory, pool });
-  lookAtInherited(handouts, log);
+  const handouts = new Handouts();
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
   const sweeper = new Sweeper(stage, pool);
   // COMPAT(6.15): without such clones each mount is made anew.
@@ -186,15 +185,6 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
       stage.close();
     },
   };
-}
-
-/** Superblocks of an earlier process count until they are seen to be gone. */
-function lookAtInherited({ inherited }: Handouts, log: Log): void {
-  if (inherited.count === 0) return;
-  log.info({ superblocks: inherited.count }, 'an earlier process has handed out mounts that may be in use');
-  inherited.look().catch((error: unknown) => {
-    log.warn({ err: error }, 'whether they are is not to be known: they count until the machine starts anew');
-  });
 }
 
 /** The smallest image: one folder with nothing in it. */

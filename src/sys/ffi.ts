@@ -220,13 +220,6 @@ export const inotifyAddWatch: (fd: number, path: string, mask: number) => number
   ['int', 'str', 'uint'],
 );
 
-/** ustat(2), whose number is not the same everywhere. */
-export const ustat: (nr: number, device: number, into: Memory) => number = libc.func('syscall', 'long', [
-  'long',
-  'uint',
-  'void *',
-]);
-
 // Processes and namespaces
 
 export const unshare: (flags: number) => number = libc.func('unshare', 'int', ['int']);

@@ -102,7 +102,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     measureOnPool(pool),
   );
   const contents = new Contents({ entries: 16, bytes: 1 << 20 });
-  const handouts = new Handouts({ stateDirectory: state, pool });
+  const handouts = new Handouts();
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
   onTestFinished(async () => {
     closing.stop();

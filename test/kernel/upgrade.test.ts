@@ -220,9 +220,7 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))(
       expect(await container.ask('read', at('b/big'))).toBe(big);
       // Copies had no names.
       expect(
-        readdirSync(at('state')).filter(
-          (name) => !/^versions\.jsonl|^lock$|^handed-out$|^superblocks$/.test(name),
-        ),
+        readdirSync(at('state')).filter((name) => !/^versions\.jsonl|^lock$|^handed-out$/.test(name)),
       ).toEqual([]);
       await next.stop();
       await container.end();
