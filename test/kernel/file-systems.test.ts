@@ -235,7 +235,8 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))('images of every
         error: error('IncompatibleImage'),
         parameters: { reason: `there is no ${said} superblock: it looks like ${fileSystem}` },
       });
-      expect(loopsOfPlace()).toEqual(before);
+      // Those of tests before may still be on their way out.
+      expect(before).toEqual(expect.arrayContaining(loopsOfPlace()));
     });
 
     test('a client cannot say that it is another', async () => {
@@ -279,7 +280,8 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))('images of every
         const reply = await show(mutated, signature, { fileSystem });
         expect(reply.error, `seed ${random.seed}, round ${round}`).toBe(error('SignatureInvalid'));
       }
-      expect(loopsOfPlace()).toEqual(before);
+      // Those of tests before may still be on their way out.
+      expect(before).toEqual(expect.arrayContaining(loopsOfPlace()));
     },
   );
 
