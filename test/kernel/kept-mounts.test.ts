@@ -1,5 +1,14 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -17,6 +26,7 @@ import { isRoot, needs } from '../support/needs.ts';
 import { bigContent, makeImage, openRoom, sealedMemfd, until, type Room } from './mounting-room.ts';
 
 const skip = needs('kernel', isRoot, 'root');
+const hostNamespace = readlinkSync('/proc/self/ns/mnt');
 
 interface KeepingRoom extends Room {
   readonly kept: KeptMounts;
@@ -314,9 +324,11 @@ function sharedFolder(): string {
   return path;
 }
 
-/** One of Node's own threads: they stay in the mount namespace in which the process began. */
+/** A thread that is still in the mount namespace in which the process began, as Node's own are. */
 function threadOfHost(): string {
-  const [thread] = readdirSync('/proc/self/task').filter((id) => Number(id) !== process.pid);
-  if (thread === undefined) throw new Error('Node has no thread but its first');
+  const thread = readdirSync('/proc/self/task').find((id) => {
+    return readlinkSync(`/proc/self/task/${id}/ns/mnt`) === hostNamespace;
+  });
+  if (thread === undefined) throw new Error('no thread is where the process began');
   return thread;
 }
