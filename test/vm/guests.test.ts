@@ -187,6 +187,7 @@ describe.skipIf(refused)('in virtual machines', { concurrent: true }, () => {
     }
     const receivers = findings.filter((finding) => finding.finding === 'receiver');
     expect(receivers).toMatchObject([{ attempts: 16, refused: 16, overlay: true }]);
+    expect(findings.at(-1)).toEqual({ finding: 'left', loopFiles: [] });
   });
 
   // After the others. CFS_WRITE_TABLE=1 writes it instead.

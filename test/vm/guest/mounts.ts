@@ -265,6 +265,8 @@ function isChosen(image: Image): boolean {
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'mounts-'));
   chmodSync(folder, 0o755);
+  // The guest's own, such as that of its disk.
+  const before = new Set(loopFiles());
   await furnish(folder);
   const service = startService(folder);
   const ended = new Promise<number | null>((done) => service.once('close', done));
@@ -287,8 +289,9 @@ async function main(): Promise<void> {
   const code = await ended;
   if (code !== 0) throw new Error(`the service ended with ${code ?? 'a signal'}`);
   // Superblocks go a while after the last of their mounts.
-  await until('loop devices are free', () => loopFiles().length === 0).catch(() => undefined);
-  print({ finding: 'left', loopFiles: loopFiles() });
+  const left = (): string[] => loopFiles().filter((file) => !before.has(file));
+  await until('loop devices are free', () => left().length === 0).catch(() => undefined);
+  print({ finding: 'left', loopFiles: left() });
 }
 
 await main();
