@@ -162,8 +162,8 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
         const verification = evidence.verify(files, question.digest, policy);
         return decide(policy, { ...question, verification, now }).outcome === 'deny';
       };
-      const records = handouts.live().flatMap((live) => live.records.map((record) => ({ live, record })));
-      const found = await filterInPieces(records, ({ record }) => refused(record));
+      const inUse = handouts.live().flatMap((live) => live.records.map((record) => ({ live, record })));
+      const found = await filterInPieces(inUse, ({ record }) => refused(record));
       // What is only kept is in nobody's use, and is wanted no more.
       const outlawed = new Set(found.map(({ live }) => live));
       kept?.drop((_kind, live) => live !== undefined && outlawed.has(live));
