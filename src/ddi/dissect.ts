@@ -3,7 +3,7 @@ import { DiskImageError } from './errors.ts';
 import type { PartitionTable } from './gpt.ts';
 import type { Partition } from './gpt-entry.ts';
 import type { Architecture, Designator } from './partition-kinds.ts';
-import { kindName, partitionKind } from './partition-kinds.ts';
+import { kindName, kindsByArchitecture, partitionKind } from './partition-kinds.ts';
 
 /** A partition and what it is for. */
 export interface DissectedPartition extends Partition {
@@ -23,14 +23,7 @@ const readOnly = 1n << 60n;
 const noAuto = 1n << 63n;
 
 /** Of these the newest label counts; of others the first. */
-const versioned: ReadonlySet<Designator> = new Set([
-  'root',
-  'root-verity',
-  'root-verity-sig',
-  'usr',
-  'usr-verity',
-  'usr-verity-sig',
-]);
+const versioned: ReadonlySet<Designator> = new Set(kindsByArchitecture);
 
 /** Architectures whose programs run as well, each after its own. */
 const secondary: Partial<Readonly<Record<Architecture, Architecture>>> = { 'x86-64': 'x86', arm64: 'arm' };

@@ -30,7 +30,7 @@ export const architectures = [
 export type Architecture = (typeof architectures)[number];
 
 /** Kinds of which there is one for each architecture, in the order of the table below. */
-const kindsByArchitecture = [
+export const kindsByArchitecture = [
   'root',
   'root-verity',
   'root-verity-sig',
