@@ -5,8 +5,3 @@ export interface ByteSource {
   /** The `length` bytes from `offset` on; the caller has made sure that they lie within the image. */
   read(offset: number, length: number): Uint8Array;
 }
-
-/** An image that lies in memory. */
-export function memorySource(image: Uint8Array): ByteSource {
-  return { bytes: image.length, read: (offset, length) => image.subarray(offset, offset + length) };
-}

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { memorySource, type ByteSource } from '../../src/ddi/byte-source.ts';
+import type { ByteSource } from '../../src/ddi/byte-source.ts';
 import { DiskImageError } from '../../src/ddi/errors.ts';
 import { dissect } from '../../src/ddi/dissect.ts';
 import { readPartitionTable } from '../../src/ddi/gpt.ts';
@@ -7,6 +7,7 @@ import { readVerityTree } from '../../src/ddi/verity-superblock.ts';
 import { makeDisk, sumTable, testUuid } from '../support/disk-image.ts';
 import { Random } from '../support/random.ts';
 import { verityPair } from '../support/verity-partitions.ts';
+import { memorySource } from '../support/memory-source.ts';
 
 const partitions = [1, 2, 3].map((number) => ({
   type: '4f68bce3-e8cd-4db1-96e7-fbcaf984b709',

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { memorySource } from '../../src/ddi/byte-source.ts';
+import { memorySource } from '../support/memory-source.ts';
 import { compareVersions } from '../../src/ddi/compare-versions.ts';
 import { dissect } from '../../src/ddi/dissect.ts';
 import { readPartitionTable } from '../../src/ddi/gpt.ts';

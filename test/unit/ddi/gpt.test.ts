@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { memorySource } from '../../../src/ddi/byte-source.ts';
+import { memorySource } from '../../support/memory-source.ts';
 import { DiskImageError } from '../../../src/ddi/errors.ts';
 import { hasPartitionTable, readPartitionTable } from '../../../src/ddi/gpt.ts';
 import { makeDisk, sumTable, testUuid, type TestPartition } from '../../support/disk-image.ts';

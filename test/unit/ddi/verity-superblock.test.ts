@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { memorySource } from '../../../src/ddi/byte-source.ts';
+import { memorySource } from '../../support/memory-source.ts';
 import { dissect } from '../../../src/ddi/dissect.ts';
 import { DiskImageError } from '../../../src/ddi/errors.ts';
 import { readPartitionTable } from '../../../src/ddi/gpt.ts';
