@@ -1,9 +1,10 @@
 import { closeSync, fstatSync } from 'node:fs';
+import type { ByteSource } from '../base/byte-source.ts';
 import { openRegular } from '../store/objects.ts';
-import { fileSource, type FileSource } from '../sys/file-source.ts';
+import { fileSource } from '../sys/file-source.ts';
 
 /** What `use` makes of the file at `path`, read piece by piece. Throws what it throws, and SyscallError. */
-export function withDiskSource<Result>(path: string, use: (source: FileSource) => Result): Result {
+export function withDiskSource<Result>(path: string, use: (source: ByteSource) => Result): Result {
   const fd = openRegular(path);
   try {
     return use(fileSource(fd, fstatSync(fd).size));

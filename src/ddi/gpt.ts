@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { equalBytes } from '../base/bytes.ts';
-import type { ByteSource } from './byte-source.ts';
+import type { ByteSource } from '../base/byte-source.ts';
 import { DiskImageError } from './errors.ts';
 import type { Partition } from './gpt-entry.ts';
 import { entryBytes, parseEntry, parseGuid } from './gpt-entry.ts';

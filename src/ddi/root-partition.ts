@@ -1,8 +1,8 @@
 import { headBytes, recogniseFileSystem } from '../superblock/recognise.ts';
 import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
-import { demandSuperblock } from '../superblock/superblock.ts';
+import { demandSuperblock } from '../superblock/read-superblock.ts';
 import { isUnscanned, type UnscannedFileSystem } from '../trust/file-system.ts';
-import type { ByteSource } from './byte-source.ts';
+import type { ByteSource } from '../base/byte-source.ts';
 import { dissect, type DissectedPartition } from './dissect.ts';
 import { DiskImageError } from './errors.ts';
 import { readPartitionTable } from './gpt.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { equalBytes, fromHex, toHex } from '../base/bytes.ts';
-import type { ByteSource } from './byte-source.ts';
+import type { ByteSource } from '../base/byte-source.ts';
 import type { DissectedPartition } from './dissect.ts';
 import { DiskImageError } from './errors.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { ByteSource } from '../../src/ddi/byte-source.ts';
+import type { ByteSource } from '../../src/base/byte-source.ts';
 import { DiskImageError } from '../../src/ddi/errors.ts';
 import { dissect } from '../../src/ddi/dissect.ts';
 import { readPartitionTable } from '../../src/ddi/gpt.ts';

@@ -1,4 +1,4 @@
-import type { ByteSource } from '../../src/ddi/byte-source.ts';
+import type { ByteSource } from '../../src/base/byte-source.ts';
 
 /** An image that lies in memory. */
 export function memorySource(image: Uint8Array): ByteSource {
