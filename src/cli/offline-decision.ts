@@ -16,7 +16,7 @@ import type { ImageContents, Question } from '../policy/question.ts';
 import { verifyFiles } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
 import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
-import { demandSuperblock } from '../superblock/superblock.ts';
+import { demandSuperblock } from '../superblock/read-superblock.ts';
 import { isScanned, type FileSystem } from '../trust/file-system.ts';
 import { isPathOfSegments } from '../trust/statement.ts';
 import { callerOfUser, thisCaller } from './caller.ts';

@@ -3,18 +3,13 @@ import { digestFromBytes, type Digest } from '../base/digest.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import { openBeneath } from '../sys/file.ts';
 import { foreignVerity, measureVerity } from '../sys/verity.ts';
+import type { WantedObject } from './object-table.ts';
 import type { MissingObjects } from './tasks.ts';
 
 /** A store as an open directory, and whether each of its files must have fs-verity. */
 export interface OpenStore {
   readonly fd: number;
   readonly verity: boolean;
-}
-
-/** An object of an image: its path in a store, such as "ab/cdef…", and the digest that the image gives it, if any. */
-export interface WantedObject {
-  readonly path: string;
-  readonly digest: Digest | undefined;
 }
 
 /** FS_VERITY_HASH_ALG_SHA256, include/uapi/linux/fsverity.h. */

@@ -1,6 +1,6 @@
 import { BadFileDescriptor, KernelUnsupported, ObjectsMissing } from '../api/mount-delegation.ts';
 import { isSyscallError } from '../sys/errno.ts';
-import type { MountOrder } from './mounter.ts';
+import type { MountOrder } from './mount-order.ts';
 import type { MissingObjects } from './tasks.ts';
 
 /** What the kernel's refusals mean where its own words do not say it. */

@@ -11,32 +11,19 @@ import type { Stage } from '../sys/stage.ts';
 import type { Owner } from './owner.ts';
 import type { Contents } from './contents.ts';
 import type { HandoutRecords } from './handout-records.ts';
-import type { Handouts, LiveMount, MountRecord, Reservation } from './handouts.ts';
-import { resolveIdMap, type IdMapCaller } from './id-map.ts';
+import type { Handouts, LiveMount, Reservation } from './handouts.ts';
+import { resolveIdMap } from './id-map.ts';
 import type { TakenImage } from './images.ts';
 import type { KeptKind, KeptMounts } from './kept-mounts.ts';
 import { mountImage, mountLayer } from './mount-image.ts';
+import type { MountOrder } from './mount-order.ts';
 import { explained, foreignMount, objectsMissing } from './mount-refusals.ts';
 import type { ScannedImage } from './object-table.ts';
 import type { Pool, TaskOptions } from './pool.ts';
-import type { IdMapRequest } from './request.ts';
 import type { OpenPolicyStore, StoreClones } from './store-clones.ts';
-import type { ResolvedStores } from './stores.ts';
 import { keepable } from './superblock-kind.ts';
 import type { Sweeper } from './sweeper.ts';
 import type { MissingObjects } from './tasks.ts';
-
-/** What is to be mounted, with everything decided. */
-export interface MountOrder {
-  readonly image: TakenImage;
-  /** The decision's constraints; `attributes` are all that the mount gets, the request's among them. */
-  readonly constraints: Constraints;
-  readonly stores: ResolvedStores;
-  readonly idMap: IdMapRequest;
-  readonly peer: Owner & IdMapCaller & { readonly pidfd: OwnedFd };
-  /** What is remembered of it for as long as the mount lives. */
-  readonly record?: MountRecord;
-}
 
 /** What mounting needs. */
 export interface MounterOptions {

@@ -1,6 +1,11 @@
 import { digestFromBytes, digestHex, type Digest } from '../base/digest.ts';
 import type { ImageScan } from '../composefs/scan.ts';
-import type { WantedObject } from './missing-objects.ts';
+
+/** An object of an image: its path in a store, such as "ab/cdef…", and the digest that the image gives it, if any. */
+export interface WantedObject {
+  readonly path: string;
+  readonly digest: Digest | undefined;
+}
 
 /** "ab/", 62 digits, and perhaps ".file" (store-path.ts); shorter ones end with zeros. */
 const pathBytes = 70;

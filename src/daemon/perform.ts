@@ -9,7 +9,7 @@ import { formatObjects, HandedOutImages } from '../store/handed-out.ts';
 import { mountedImages } from '../store/mounted-images.ts';
 import { headBytes } from '../superblock/recognise.ts';
 import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
-import { demandSuperblock } from '../superblock/superblock.ts';
+import { demandSuperblock } from '../superblock/read-superblock.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileSystemMagic, fstat, openFile } from '../sys/file.ts';

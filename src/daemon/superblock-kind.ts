@@ -1,6 +1,6 @@
 import type { KeptKind, Pin } from './kept-mounts.ts';
 import { idMapContents } from './id-map.ts';
-import type { MountOrder } from './mounter.ts';
+import type { MountOrder } from './mount-order.ts';
 import { groupOf } from './owner.ts';
 import type { PlanInput } from '../mount/plan.ts';
 import type { OpenPolicyStore } from './store-clones.ts';

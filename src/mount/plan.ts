@@ -1,6 +1,7 @@
 import type { Digest } from '../base/digest.ts';
 import type { Attribute } from '../policy/policy.ts';
 import { attributeBits } from './attributes.ts';
+import type { ByteRange } from './byte-range.ts';
 import type { Features } from './features.ts';
 import type { VerityHashes, VerityTable } from './verity-table.ts';
 import { isDeviceFileSystem, mountOptions, type DeviceFileSystem } from './file-systems.ts';
@@ -18,12 +19,6 @@ export interface NamedRef {
 }
 
 type Paths = readonly PathRef[];
-
-/** A part of a file, in bytes: a partition of a disk image. */
-export interface ByteRange {
-  readonly offset: number;
-  readonly bytes: number;
-}
 
 /** One call, in plain data. `into` names the slot that its descriptor goes to. */
 export type Step =

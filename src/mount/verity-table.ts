@@ -1,4 +1,4 @@
-import type { ByteRange } from './plan.ts';
+import type { ByteRange } from './byte-range.ts';
 
 /** What dm-verity is to check data by; see VerityTree of src/ddi for what the fields mean. */
 export interface VerityTable {

@@ -1,4 +1,5 @@
-import type { ByteRange, PathRef, Plan, Ref, Step } from '../mount/plan.ts';
+import type { ByteRange } from '../mount/byte-range.ts';
+import type { PathRef, Plan, Ref, Step } from '../mount/plan.ts';
 import type { VerityTable } from '../mount/verity-table.ts';
 import { openVerityDevice } from './device-mapper.ts';
 import type { OwnedFd } from './fd.ts';

@@ -1,4 +1,4 @@
-import type { ByteRange } from '../mount/plan.ts';
+import type { ByteRange } from '../mount/byte-range.ts';
 import { check, isSyscallError, lastErrnoName, SyscallError } from './errno.ts';
 import type { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';

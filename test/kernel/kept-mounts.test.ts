@@ -15,7 +15,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { TakenImage } from '../../src/daemon/images.ts';
 import type { KeptMounts } from '../../src/daemon/kept-mounts.ts';
 import { limits } from '../../src/daemon/limits.ts';
-import type { MountOrder } from '../../src/daemon/mounter.ts';
+import type { MountOrder } from '../../src/daemon/mount-order.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { fstat, openFile } from '../../src/sys/file.ts';
 import { makeNamespaces } from '../../src/sys/idle-child.ts';

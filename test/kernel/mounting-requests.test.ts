@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Entry } from '../../src/composefs/tree.ts';
 import { limits } from '../../src/daemon/limits.ts';
-import type { MountOrder } from '../../src/daemon/mounter.ts';
+import type { MountOrder } from '../../src/daemon/mount-order.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { descriptorPath } from '../../src/sys/path.ts';

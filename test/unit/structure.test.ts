@@ -96,6 +96,26 @@ describe('who imports whom', () => {
     expect(faults).toEqual([]);
   });
 
+  test('no file imports itself, through however many others', () => {
+    const targets = new Map(
+      files.map((file) => [
+        file,
+        imports(file)
+          .filter((name) => name.startsWith('.'))
+          .map((name) => relative(root, resolve(root, dirname(file), name))),
+      ]),
+    );
+    const done = new Set<string>();
+    const circle = (file: string, way: readonly string[]): readonly string[] => {
+      if (way.includes(file)) return [...way.slice(way.indexOf(file)), file];
+      if (done.has(file)) return [];
+      const found = (targets.get(file) ?? []).map((target) => circle(target, [...way, file]));
+      done.add(file);
+      return found.find((each) => each.length > 0) ?? [];
+    };
+    expect(files.map((file) => circle(file, [])).filter((found) => found.length > 0)).toEqual([]);
+  });
+
   test('each package is imported where the table says, and no other package is', () => {
     const faults: string[] = [];
     for (const file of files) {

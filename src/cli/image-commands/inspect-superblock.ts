@@ -2,7 +2,8 @@ import { statSync } from 'node:fs';
 
 import type { Digest } from '../../base/digest.ts';
 import { SuperblockInvalid } from '../../superblock/superblock-invalid.ts';
-import { readSuperblock, type Superblock } from '../../superblock/superblock.ts';
+import { readSuperblock } from '../../superblock/read-superblock.ts';
+import type { Superblock } from '../../superblock/superblock.ts';
 import type { UnscannedFileSystem } from '../../trust/file-system.ts';
 import { CommandError } from '../command-error.ts';
 import { readHead } from '../file-system-of-image.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { digestFromBytes } from '../../../src/base/digest.ts';
-import type { MountOrder } from '../../../src/daemon/mounter.ts';
+import type { MountOrder } from '../../../src/daemon/mount-order.ts';
 import { keepable } from '../../../src/daemon/superblock-kind.ts';
 import { OwnedFd } from '../../../src/sys/fd.ts';
 
