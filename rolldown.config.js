@@ -1,13 +1,40 @@
 import { defineConfig } from 'rolldown';
 
-// mount(8)'s helper runs once for each mount, so that starting it is what it costs: as the modules that the compiler
-// writes, it takes nearly twice the time of a Node that does nothing, as one file 1.3 to 1.4 times. Much of that is
+// What is started often is started from few files: as the modules that the compiler writes, the helper of mount(8) takes
+// nearly twice the time of a Node that does nothing, and the service three times that of its bundle. Much of it is
 // CommonJS: to import a module of Node's own runs all its getters, node:fs's loading streams and node:crypto's WebCrypto.
-// Of what is left, koffi is half. A smaller file gains nothing more, Node 20 has no compile cache for it, and a snapshot
-// can hold no native addon.
-export default defineConfig({
-  input: 'dist/cli/mount.cfs-delegated.js',
+// Of what is left of the helper, koffi is half. A smaller file gains nothing more, and a snapshot can hold no native addon.
+const common = {
   platform: 'node',
   external: ['koffi'],
-  output: { file: 'dist/cli/mount.cfs-delegated.cjs', format: 'cjs', codeSplitting: false },
+  // To bind a function of libc is no effect of its own: each program binds those that it calls.
+  treeshake: { manualPureFunctions: ['libc.func'] },
+};
+
+const inOneFile = (name) => ({
+  ...common,
+  input: { [name]: `dist/${name}.js` },
+  output: { dir: 'dist', entryFileNames: '[name].cjs', format: 'cjs', codeSplitting: false },
 });
+
+/** With a file, in `folder`, for each module that it imports when it needs it. */
+const inParts = (name, folder) => ({
+  ...common,
+  input: { [name]: `dist/${name}.js` },
+  output: {
+    dir: 'dist',
+    entryFileNames: '[name].cjs',
+    chunkFileNames: `${folder}/[name].cjs`,
+    format: 'cjs',
+  },
+});
+
+export default defineConfig([
+  inOneFile('cli/mount.cfs-delegated'),
+  inOneFile('daemon/mounting-thread'),
+  inOneFile('daemon/closing-thread'),
+  inOneFile('store/adding-thread'),
+  // The service may begin anew before it needs the rest of itself (src/daemon/confine.ts).
+  inParts('cli/cfs-mountd', 'daemon'),
+  inParts('cli/cfs-mountctl', 'tool'),
+]);

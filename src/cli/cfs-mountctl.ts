@@ -51,11 +51,10 @@ const commands: Readonly<Record<string, () => Promise<AddCommand>>> = {
   reload: async () => (await import('./commands/reload.ts')).addReloadCommand,
 };
 
-const asked = process.argv[2] ?? '';
-const needed = Object.hasOwn(commands, asked) ? [commands[asked]] : Object.values(commands);
-for (const load of needed) (await load?.())?.(program);
-
-await runProgram('cfs-mountctl', async () => {
+async function run(): Promise<void> {
+  const asked = process.argv[2] ?? '';
+  const needed = Object.hasOwn(commands, asked) ? [commands[asked]] : Object.values(commands);
+  for (const load of needed) (await load?.())?.(program);
   try {
     await program.parseAsync();
   } catch (error) {
@@ -65,4 +64,7 @@ await runProgram('cfs-mountctl', async () => {
     // Commander has said what is wrong, or printed its help, already.
     process.exitCode = error.exitCode;
   }
-});
+}
+
+// Nothing waits for its end but the process itself: the bundle is CommonJS, which has no await out here.
+void runProgram('cfs-mountctl', run);

@@ -1,10 +1,9 @@
 #!/usr/bin/env node
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { logLevels, type LogLevel } from '../daemon/audit.ts';
+import { logLevels, type LogLevel } from '../daemon/log-level.ts';
 import { confineProcess } from '../daemon/confine.ts';
 import { adjustLimits } from '../daemon/limits.ts';
-import { defaultPolicyDirectories } from '../policy/load.ts';
 import { programVersion } from './program-version.ts';
 import { usageError } from './usage.ts';
 
@@ -67,7 +66,7 @@ const program = new Command('cfs-mountd')
     },
   });
 
-try {
+async function main(): Promise<void> {
   program.parse();
   const options = program.opts<Options>();
   if (process.geteuid?.() !== 0) throw new Error('only root can mount for others: run it as root');
@@ -78,16 +77,19 @@ try {
   startDaemon({
     confinement,
     socketPath: options.socket,
-    policyDirectories: options.policy ?? defaultPolicyDirectories,
+    policyDirectories: options.policy,
     stateDirectory: options.state,
     logLevel: options.logLevel,
     version: programVersion(),
     environment: process.env,
   });
-} catch (error) {
+}
+
+// Nothing waits for its end: the bundle is CommonJS, which has no await out here.
+main().catch((error: unknown) => {
   // Commander has said what is wrong, or printed its help, already.
   if (!(error instanceof CommanderError)) {
     process.stderr.write(`cfs-mountd: ${error instanceof Error ? error.message : String(error)}\n`);
   }
   process.exit(error instanceof CommanderError ? error.exitCode : 1);
-}
+});

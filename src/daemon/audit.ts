@@ -2,15 +2,12 @@ import pino, { type Logger } from 'pino';
 import type { Evidence } from '../policy/question.ts';
 import { exitNow } from '../sys/exit.ts';
 import { limits } from './limits.ts';
+import type { LogLevel } from './log-level.ts';
 import { LogOutput } from './log-output.ts';
 import type { Peer } from './peer.ts';
 
 /** The daemon's log: JSON lines on standard output. */
 export type Log = Logger;
-
-/** From which level on lines are written. `audit` lines are of level info and are written whatever the level. */
-export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
-export type LogLevel = (typeof logLevels)[number];
 
 /** The daemon's log, and its lines about decisions, which no level leaves out. */
 export interface Logs {

@@ -1,10 +1,12 @@
+import { defaultPolicyDirectories } from '../policy/load.ts';
 import { exitNow } from '../sys/exit.ts';
 import { OwnedFd } from '../sys/fd.ts';
-import { openLog, type Log, type LogLevel } from './audit.ts';
+import { openLog, type Log } from './audit.ts';
 import type { Confinement } from './confine.ts';
 import { Connections } from './connections.ts';
 import { limits } from './limits.ts';
 import { Listener, listenFds, type ListenerOptions } from './listener.ts';
+import type { LogLevel } from './log-level.ts';
 import { Notifier } from './notifier.ts';
 import { Policies } from './policies.ts';
 import { Rate } from './rate.ts';
@@ -18,8 +20,8 @@ import { openWorkshop, type Workshop } from './workshop.ts';
 export interface DaemonOptions {
   /** Where to listen, unless the service manager hands sockets over. */
   readonly socketPath: string;
-  /** Folders that hold policy.d and keys.d, the first winning. */
-  readonly policyDirectories: readonly string[];
+  /** Folders that hold policy.d and keys.d, the first winning; undefined for the default ones. */
+  readonly policyDirectories: readonly string[] | undefined;
   /** For newest versions, and for copies of images as long as they are mounted. Made where it is missing. */
   readonly stateDirectory: string;
   readonly logLevel: LogLevel;
@@ -40,7 +42,7 @@ export function startDaemon(options: DaemonOptions): void {
   const logs = openLog(options.logLevel);
   const { log } = logs;
   endOnBugs(log);
-  const policies = Policies.open(options.policyDirectories, log);
+  const policies = Policies.open(options.policyDirectories ?? defaultPolicyDirectories, log);
   const notifier = new Notifier(options.environment['NOTIFY_SOCKET'], policies, log);
   const workshop = openWorkshop({ stateDirectory: options.stateDirectory, policies, log });
   const reload = (): void => {

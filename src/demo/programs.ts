@@ -22,7 +22,7 @@ export interface Outcome {
 
 /** The argument vector of one of the project's own programs. */
 export function own(installation: Installation, program: string, ...parameters: readonly string[]): string[] {
-  return [installation.node, join(installation.project, 'dist/cli', `${program}.js`), ...parameters];
+  return [installation.node, join(installation.project, 'dist/cli', `${program}.cjs`), ...parameters];
 }
 
 /** Runs a command to its end, as `uid` where one is given, and says how it ended. */

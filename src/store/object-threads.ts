@@ -151,10 +151,11 @@ function send({ worker }: Thread, request: AddingRequest): void {
   worker.postMessage(request);
 }
 
-/** The thread's program as it is compiled: beside this module, or in dist when the sources run as they are. */
+/** The bundle of the thread's program: in the folder `store` beside that of the programs, or in dist when the sources run as they are. */
 function threadFile(): URL {
   const here = import.meta.url;
-  return here.endsWith('.ts')
-    ? new URL('../../dist/store/adding-thread.js', here)
-    : new URL('./adding-thread.js', here);
+  return new URL(
+    here.endsWith('.ts') ? '../../dist/store/adding-thread.cjs' : '../store/adding-thread.cjs',
+    here,
+  );
 }

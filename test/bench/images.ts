@@ -15,7 +15,7 @@ const rounds = 3;
 const threads = availableParallelism();
 
 // npm runs scripts in the project's folder; what is compiled here lies elsewhere.
-const tool = [process.execPath, resolve(process.cwd(), 'dist/cli/cfs-mountctl.js')];
+const tool = [process.execPath, resolve(process.cwd(), 'dist/cli/cfs-mountctl.cjs')];
 const sidFolder = resolve(process.cwd(), '.cache/sid');
 const libraries = `${sidFolder}/usr/lib/x86_64-linux-gnu`;
 const loader = [`${sidFolder}/usr/lib64/ld-linux-x86-64.so.2`, '--library-path', libraries];

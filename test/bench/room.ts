@@ -152,7 +152,7 @@ async function startService(folder: string, socketPath: string): Promise<Service
   const log = openSync(join(folder, 'log'), 'w');
   const own = ['--socket', socketPath, '--policy', join(folder, 'policy'), '--state', join(folder, 'state')];
   const options = (process.env['CFS_BENCH_NODE_OPTIONS'] ?? '').split(' ').filter((option) => option !== '');
-  const command = [process.execPath, ...options, join(dist, 'cli/cfs-mountd.js'), ...own];
+  const command = [process.execPath, ...options, join(dist, 'cli/cfs-mountd.cjs'), ...own];
   const begun = performance.now();
   // unshare(1) becomes the service, so that its process is the one to signal.
   const child = spawn('unshare', ['--mount', '--propagation', 'private', '--', ...command], {

@@ -20,7 +20,7 @@ import { needs } from '../support/needs.ts';
 const installed = ['ssh-keygen', 'ssh-add', 'ssh-agent'].every(
   (program) => spawnSync(program, ['-?']).error === undefined,
 );
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 /** Runs a program on a terminal, answers its prompt, and prints what the terminal showed. */
 const onTerminal = `

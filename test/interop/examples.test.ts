@@ -13,7 +13,7 @@ function has(program: string): boolean {
 
 /** Runs a program of ours, which has to succeed. */
 function ctl(...parameters: string[]): string {
-  const result = spawnSync(process.execPath, [join(checkout, 'dist/cli/cfs-mountctl.js'), ...parameters], {
+  const result = spawnSync(process.execPath, [join(checkout, 'dist/cli/cfs-mountctl.cjs'), ...parameters], {
     encoding: 'utf8',
   });
   if (result.status !== 0) throw new Error(result.stderr);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 
-const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 test('keygen leaves no half key where not a byte can be written', () => {
   const folder = mkdtempSync(join(tmpdir(), 'cfs-keygen-'));

@@ -20,7 +20,7 @@ import { Random } from '../support/random.ts';
 
 // CFS_KILLS says how many moments of each work; CFS_FUZZ_SEED which.
 const kills = Number(process.env['CFS_KILLS'] ?? '7');
-const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 const files = 260;
 
 let folder: string;

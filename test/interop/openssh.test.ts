@@ -9,7 +9,7 @@ import { smallImage } from '../support/hosting.ts';
 import { needs } from '../support/needs.ts';
 
 const installed = spawnSync('ssh-keygen', ['-?']).error === undefined;
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 const kinds = [
   { name: 'ed25519', parameters: ['-t', 'ed25519'], openssl: ['-algorithm', 'ed25519'], type: 'ssh-ed25519' },

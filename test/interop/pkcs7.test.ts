@@ -10,7 +10,7 @@ import { needs } from '../support/needs.ts';
 
 const installed =
   spawnSync('fsverity', ['--version']).status === 0 && spawnSync('openssl', ['version']).status === 0;
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 const kinds = [
   { name: 'rsa', parameters: ['rsa:2048'] },

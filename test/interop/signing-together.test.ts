@@ -9,7 +9,7 @@ import { parsePublicKey } from '../../src/trust/key.ts';
 import { verifySignatures } from '../../src/trust/verify.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
 
-const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 const start = promisify(execFile);
 const names = ['a', 'b', 'c', 'd', 'e', 'f'];
 

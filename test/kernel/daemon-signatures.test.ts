@@ -8,8 +8,8 @@ import { digestOf, Host, makePlace, smallImage, type Place } from '../support/ho
 import { isRoot, needs } from '../support/needs.ts';
 import { hasProgram } from './sys-room.ts';
 
-const helper = resolve(import.meta.dirname, '../../dist/cli/mount.cfs-delegated.js');
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const helper = resolve(import.meta.dirname, '../../dist/cli/mount.cfs-delegated.cjs');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 const ready = isRoot && ['ssh-keygen', 'openssl', 'setpriv', 'unshare'].every(hasProgram);
 
 const sshKinds = [

@@ -20,7 +20,7 @@ import {
 } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 describe.skipIf(needs('kernel', isRoot, 'only root can run the service'))(
   'a service that keeps mounts',

@@ -99,7 +99,7 @@ verity = "never"
   const prelude = `
 cd "$FOLDER"
 helper() { "$NODE" "$PROGRAMS/mount.cfs-delegated.cjs" "$@"; }
-mountctl() { "$NODE" "$PROGRAMS/cfs-mountctl.js" "$@"; }
+mountctl() { "$NODE" "$PROGRAMS/cfs-mountctl.cjs" "$@"; }
 here="socket=$CFS_SOCKET"
 mounts() { grep -c " $FOLDER/mnt " /proc/self/mountinfo || true; }
 `;

@@ -42,7 +42,7 @@ const evidence = Object.fromEntries(
   Object.entries(images).map(([name, bytes]) => [name, tableEvidence(keys, digestOf(bytes))]),
 );
 const kinds = Object.keys(tableEvidence(keys, digestOf(images.plain)));
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 const seed = 20_260_601;
 
 /** Every peer with every evidence, asking for the plain image in each way in turn, and as many rows by chance. */

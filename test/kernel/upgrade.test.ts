@@ -102,7 +102,7 @@ async function start(listening?: number): Promise<Host> {
     folder: place.folder,
     policy: { '10.toml': policy() },
     keys: { 'site.pub': signer.publicPem },
-    program: join(place.folder, 'program/dist/cli/cfs-mountd.js'),
+    program: join(place.folder, 'program/dist/cli/cfs-mountd.cjs'),
     ...(listening !== undefined && { listening }),
   });
   hosts.push(host);

@@ -20,7 +20,7 @@ mkdir "$folder/project" "$folder/programs" "$folder/home" "$folder/runtime" "$fo
 mount --bind "$checkout" "$folder/project"
 mount --bind "$node" "$folder/node"
 for program in cfs-mountctl mount.cfs-delegated; do
-  printf '#!/bin/sh\nexec "%s/node" "%s/project/dist/cli/%s.js" "$@"\n' "$folder" "$folder" "$program" \
+  printf '#!/bin/sh\nexec "%s/node" "%s/project/dist/cli/%s.cjs" "$@"\n' "$folder" "$folder" "$program" \
     >"$folder/programs/$program"
   chmod 755 "$folder/programs/$program"
 done

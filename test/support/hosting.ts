@@ -13,7 +13,7 @@ import { signStatement } from '../../src/trust/sign.ts';
 import type { FileSystem } from '../../src/trust/file-system.ts';
 import { RawClient } from './raw-client.ts';
 
-const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountd.js');
+const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountd.cjs');
 
 /** A line of the service's log. */
 export type LogLine = Readonly<Record<string, unknown>>;

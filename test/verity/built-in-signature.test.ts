@@ -6,7 +6,7 @@ import { readVeritySignature } from '../../src/sys/verity.ts';
 import { digestOf, Host, makePlace, smallImage, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 
-const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 // The kernel enables fs-verity with a signature only by a certificate in its own keyring. Debian's keyctl is not needed for
 // that: add_key(2) has the number 248 on x86_64, and 217 where the numbers are the generic ones.

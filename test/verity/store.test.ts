@@ -23,7 +23,7 @@ import { Host, makePlace, Signer, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { interfaceName, type RawReply } from '../support/raw-client.ts';
 
-const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 
 function ctl(...parameters: string[]): string {
   const result = spawnSync(process.execPath, [program, ...parameters], { encoding: 'utf8' });

@@ -118,7 +118,7 @@ function startService(folder: string): ChildProcess {
   const parameters = ['--socket', socketPath(folder), '--policy', join(folder, 'policy')];
   return spawn(
     process.execPath,
-    ['dist/cli/cfs-mountd.js', ...parameters, '--state', join(folder, 'state'), '--log-level', 'fatal'],
+    ['dist/cli/cfs-mountd.cjs', ...parameters, '--state', join(folder, 'state'), '--log-level', 'fatal'],
     { cwd: checkout, stdio: ['ignore', 'ignore', 'inherit'] },
   );
 }
