@@ -1,6 +1,7 @@
 import * as format from './format.ts';
 import type { ImageNode } from './nodes.ts';
-import type { XattrTables } from './xattrs.ts';
+import type { SharedXattrs } from './xattrs.ts';
+import { inodeXattrBytes } from './xattrs.ts';
 
 /** Where an inode lies and in which form. Offsets are in bytes from the start of the image. */
 export interface Place {
@@ -35,8 +36,9 @@ export interface Chunks {
 /** How mkcomposefs divides a file of `size` bytes into chunks. */
 export function chunksOf(size: number): Chunks {
   let bits = 0;
-  while (bits < format.chunkBitsMask && 2 ** (bits + format.blockBits) < size) bits++;
-  return { bits, count: Math.ceil(size / 2 ** (bits + format.blockBits)) };
+  let chunkBytes = format.blockBytes;
+  for (; bits < format.chunkBitsMask && chunkBytes < size; chunkBytes *= 2) bits++;
+  return { bits, count: Math.ceil(size / chunkBytes) };
 }
 
 /** Whether the inode is a file whose bytes are not in the image. */
@@ -136,31 +138,32 @@ function inodeSize(node: ImageNode, data: DataSize): number {
   return type === format.modeDirectory ? data.blocks * format.blockBytes + data.tailBytes : node.size;
 }
 
-/** Where everything lies. `earliest` is the earliest time of any inode. */
+/** Where everything lies. `earliest` is the earliest time of any inode. Throws TreeError where attributes do not fit. */
 export function layOutImage(
   nodes: readonly ImageNode[],
-  xattrs: XattrTables,
+  shared: SharedXattrs,
   earliest: ImageNode['mtime'],
 ): Layout {
   let offset = format.superblockOffset + format.superblockBytes;
   let dataBlocks = 0;
-  const places = nodes.map((node, index): Place => {
+  const places = nodes.map((node): Place => {
     const data = dataSize(node);
     const size = inodeSize(node, data);
     const compact = fitsCompact(node, size, earliest);
-    const xattrBytes = xattrs.inodes[index]?.bytes ?? 0;
+    const xattrBytes = inodeXattrBytes(node.xattrs);
     const headBytes = (compact ? format.compactInodeBytes : format.extendedInodeBytes) + xattrBytes;
     offset = format.roundUp(offset, format.slotBytes);
     const isLink = (node.mode & format.modeTypeMask) === format.modeSymlink;
     offset += isLink ? padForTarget(offset, headBytes, data) : padForTail(offset, headBytes, data);
     // Counted from the first block of data, whose place is only known once all inodes have theirs.
-    const place = { offset, compact, xattrBytes, ...data, size, firstBlock: dataBlocks };
-    offset += headBytes + data.tailBytes;
-    dataBlocks += data.blocks;
+    const { blocks, tailBytes } = data;
+    const place = { offset, compact, xattrBytes, tailBytes, blocks, firstBlock: dataBlocks, size };
+    offset += headBytes + tailBytes;
+    dataBlocks += blocks;
     return place;
   });
   const sharedOffset = format.roundUp(offset, format.slotBytes);
-  const firstDataBlock = Math.ceil((sharedOffset + xattrs.sharedBytes) / format.blockBytes);
+  const firstDataBlock = Math.ceil((sharedOffset + shared.bytes) / format.blockBytes);
   for (const place of places) place.firstBlock = place.blocks > 0 ? firstDataBlock + place.firstBlock : 0;
   return { places, sharedOffset, imageBytes: (firstDataBlock + dataBlocks) * format.blockBytes };
 }

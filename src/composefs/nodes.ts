@@ -1,3 +1,4 @@
+import type { Digest } from '../base/digest.ts';
 import { digestHex } from '../base/digest.ts';
 import { TreeError } from './errors.ts';
 import * as format from './format.ts';
@@ -5,6 +6,7 @@ import { typeBits } from './modes.ts';
 import * as overlay from './overlay.ts';
 import type { Directory, Entry, Inode, RegularFile, Timestamp, Tree } from './tree.ts';
 import { checkInode, checkName } from './tree-check.ts';
+import type { ImageXattr, XattrTable } from './xattrs.ts';
 
 /** A name in a directory that is to be written, `.` and `..` among them. */
 export interface NodeEntry {
@@ -12,12 +14,6 @@ export interface NodeEntry {
   readonly node: ImageNode;
   /** The node's place in the image belongs to another name. */
   readonly link: boolean;
-}
-
-/** An extended attribute as the image holds it; both are binary strings, which take far less memory than buffers. */
-export interface NodeXattr {
-  readonly name: string;
-  readonly value: string;
 }
 
 /** An inode as the image holds it: overlayfs's attributes added, the tree's own escaped. */
@@ -33,9 +29,11 @@ export interface ImageNode {
   readonly size: number;
   /** What follows the inode: a file's inline bytes or a link's target. */
   readonly bytes: Uint8Array | undefined;
-  readonly xattrs: NodeXattr[];
+  readonly xattrs: ImageXattr[];
   /** A directory's names, sorted by bytes. */
   entries: readonly NodeEntry[];
+  /** Its number, counted from 0 in the order in which inodes are written. */
+  index: number;
 }
 
 const opaqueMark = 'x';
@@ -45,37 +43,44 @@ function isWhiteout(inode: Inode): boolean {
 }
 
 /** The tree's own attributes, those of overlayfs escaped so that they show again once the image is mounted. */
-function escapedXattrs(inode: Inode): NodeXattr[] {
-  return inode.xattrs.map(({ name, value }) => ({
-    name: name.startsWith(overlay.overlayPrefix)
-      ? overlay.escapedPrefix + name.slice(overlay.overlayPrefix.length)
-      : name,
-    value: Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1'),
-  }));
+function escapedXattrs(table: XattrTable, inode: Inode): ImageXattr[] {
+  return inode.xattrs.map(({ name, value }) =>
+    table.intern(
+      name.startsWith(overlay.overlayPrefix)
+        ? overlay.escapedPrefix + name.slice(overlay.overlayPrefix.length)
+        : name,
+      Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1'),
+    ),
+  );
 }
 
 /** Adds an attribute; one of that name that is there already gives way. */
-function setXattr(xattrs: NodeXattr[], name: string, value: string): void {
-  const index = xattrs.findIndex((xattr) => xattr.name === name);
-  if (index < 0) xattrs.push({ name, value });
-  else xattrs[index] = { name, value };
+function setXattr(xattrs: ImageXattr[], xattr: ImageXattr): void {
+  const index = xattrs.findIndex(({ key }) => key === xattr.key);
+  if (index < 0) xattrs.push(xattr);
+  else xattrs[index] = xattr;
 }
 
-/** The kernel's struct ovl_metacopy for a digest of SHA-256, in hexadecimal digits, without the digest. */
-const metacopyHeader = Buffer.from([
-  0,
-  overlay.metacopyHeaderBytes + 32,
-  0,
-  overlay.verityAlgorithmSha256,
-]).toString('hex');
+/** The kernel's struct ovl_metacopy for a digest of SHA-256, but for the digest's bytes. */
+const metacopy = Buffer.alloc(overlay.metacopyHeaderBytes + 32);
+metacopy.writeUInt8(metacopy.length, 1);
+metacopy.writeUInt8(overlay.verityAlgorithmSha256, 3);
 
-function addExternalData(xattrs: NodeXattr[], file: RegularFile): void {
-  if (file.size === 0 || file.content.kind !== 'external') return;
+/** The value of the metacopy attribute, a binary string; empty where the digest is not known. */
+function metacopyValue(digest: Digest | undefined): string {
+  if (digest === undefined) return '';
+  metacopy.write(digestHex(digest), overlay.metacopyHeaderBytes, 'hex');
+  return metacopy.toString('latin1');
+}
+
+/** The attributes of a file, with those by which overlayfs finds its data. */
+function fileXattrs(table: XattrTable, file: RegularFile): ImageXattr[] {
+  const own = escapedXattrs(table, file);
+  if (file.size === 0 || file.content.kind !== 'external') return own;
   const { path, digest } = file.content;
-  const metacopy =
-    digest === undefined ? '' : Buffer.from(metacopyHeader + digestHex(digest), 'hex').toString('latin1');
-  setXattr(xattrs, overlay.metacopyName, metacopy);
-  if (path !== undefined && path !== '') setXattr(xattrs, overlay.redirectName, `/${path}`);
+  const external = [table.intern(overlay.metacopyName, metacopyValue(digest))];
+  if (path !== undefined && path !== '') external.push(table.intern(overlay.redirectName, `/${path}`));
+  return own.length === 0 ? external : [...own, ...external];
 }
 
 function inodeBytes(inode: Inode): Uint8Array | undefined {
@@ -84,14 +89,13 @@ function inodeBytes(inode: Inode): Uint8Array | undefined {
   return undefined;
 }
 
-function makeNode(inode: Inode): ImageNode {
-  const xattrs = escapedXattrs(inode);
-  if (inode.type === 'file') addExternalData(xattrs, inode);
+function makeNode(table: XattrTable, inode: Inode): ImageNode {
+  const xattrs = inode.type === 'file' ? fileXattrs(table, inode) : escapedXattrs(table, inode);
   // A whiteout in the tree must not take effect in the overlayfs that mounts the image.
   const whiteout = isWhiteout(inode);
   if (whiteout) {
-    setXattr(xattrs, overlay.escapedWhiteoutName, '');
-    setXattr(xattrs, overlay.userWhiteoutName, '');
+    setXattr(xattrs, table.intern(overlay.escapedWhiteoutName, ''));
+    setXattr(xattrs, table.intern(overlay.userWhiteoutName, ''));
   }
   const bytes = inodeBytes(inode);
   return {
@@ -104,12 +108,15 @@ function makeNode(inode: Inode): ImageNode {
     size: inode.type === 'file' ? inode.size : inode.type === 'symlink' ? inode.target.length : 0,
     bytes,
     xattrs,
-    entries: [],
+    entries: noEntries,
+    index: 0,
   };
 }
 
+const noEntries: readonly NodeEntry[] = [];
+
 function makeStoreWhiteout(root: ImageNode): ImageNode {
-  const selinux = root.xattrs.find(({ name }) => name === 'security.selinux');
+  const selinux = root.xattrs.find(({ key }) => key.name === 'security.selinux');
   return {
     mode: format.modeCharacter | 0o644,
     nlink: 1,
@@ -120,21 +127,23 @@ function makeStoreWhiteout(root: ImageNode): ImageNode {
     size: 0,
     bytes: undefined,
     xattrs: selinux === undefined ? [] : [selinux],
-    entries: [],
+    entries: noEntries,
+    index: 0,
   };
 }
 
-function markWhiteouts(directory: ImageNode, formatVersion: number): void {
-  setXattr(directory.xattrs, overlay.escapedWhiteoutsName, '');
-  setXattr(directory.xattrs, overlay.userWhiteoutsName, '');
+function markWhiteouts({ formatVersion, table }: Walk, { xattrs }: ImageNode): void {
+  setXattr(xattrs, table.intern(overlay.escapedWhiteoutsName, ''));
+  setXattr(xattrs, table.intern(overlay.userWhiteoutsName, ''));
   if (formatVersion >= 1) {
-    setXattr(directory.xattrs, overlay.escapedOpaqueName, opaqueMark);
-    setXattr(directory.xattrs, overlay.userOpaqueName, opaqueMark);
+    setXattr(xattrs, table.intern(overlay.escapedOpaqueName, opaqueMark));
+    setXattr(xattrs, table.intern(overlay.userOpaqueName, opaqueMark));
   }
 }
 
 /** What is known while the tree is walked. */
 interface Walk {
+  readonly table: XattrTable;
   readonly formatVersion: number;
   readonly nodeOf: Map<Inode, ImageNode>;
   readonly directories: { directory: Directory; node: ImageNode; parent: ImageNode; path: string }[];
@@ -148,13 +157,13 @@ function byName(a: NodeEntry, b: NodeEntry): number {
 /** Make the node of an inode that is reached for the first time. */
 function addInode(walk: Walk, inode: Inode, parent: ImageNode | undefined, path: string): ImageNode {
   checkInode(inode, path);
-  const node = makeNode(inode);
+  const node = makeNode(walk.table, inode);
   walk.nodeOf.set(inode, node);
   if (inode.type === 'directory') {
     if (parent !== undefined) parent.nlink++;
     walk.directories.push({ directory: inode, node, parent: parent ?? node, path });
   }
-  if (parent !== undefined && isWhiteout(inode)) markWhiteouts(parent, walk.formatVersion);
+  if (parent !== undefined && isWhiteout(inode)) markWhiteouts(walk, parent);
   return node;
 }
 
@@ -184,18 +193,18 @@ function addStoreWhiteouts(root: ImageNode, entries: NodeEntry[], taken: Readonl
 
 function breadthFirst(root: ImageNode): ImageNode[] {
   const order = [root];
-  for (const node of order) {
-    for (const entry of node.entries) if (!entry.link) order.push(entry.node);
+  for (const { entries } of order) {
+    for (const { link, node } of entries) if (!link) node.index = order.push(node) - 1;
   }
   return order;
 }
 
 /**
  * The inodes that an image of `tree` holds, in the order of their numbers: breadth first, each directory's names
- * sorted by bytes. Throws TreeError for what no image can hold.
+ * sorted by bytes; their attributes are in `table`. Throws TreeError for what no image can hold.
  */
-export function makeNodes(tree: Tree, formatVersion: number): ImageNode[] {
-  const walk: Walk = { formatVersion, nodeOf: new Map(), directories: [], links: [] };
+export function makeNodes(tree: Tree, formatVersion: number, table: XattrTable): ImageNode[] {
+  const walk: Walk = { table, formatVersion, nodeOf: new Map(), directories: [], links: [] };
   const root = addInode(walk, tree.root, undefined, '/');
   const lists: { node: ImageNode; entries: NodeEntry[] }[] = [];
   // The list grows while it is walked: breadth first, without a stack that a deep tree could exhaust.
@@ -213,7 +222,7 @@ export function makeNodes(tree: Tree, formatVersion: number): ImageNode[] {
     if (node === root) addStoreWhiteouts(root, entries, tree.root.entries);
     node.entries = entries.sort(byName);
   }
-  setXattr(root.xattrs, overlay.opaqueName, 'y');
+  setXattr(root.xattrs, table.intern(overlay.opaqueName, 'y'));
   return breadthFirst(root);
 }
 

@@ -4,8 +4,7 @@ import { chunksOf, directoryBlocks, isExternal, layOutImage } from './layout.ts'
 import type { ImageNode, NodeEntry } from './nodes.ts';
 import { holdsWhiteout, makeNodes } from './nodes.ts';
 import type { Timestamp, Tree } from './tree.ts';
-import type { InodeXattrs } from './xattrs.ts';
-import { makeXattrTables, writeEntries, xattrCount } from './xattrs.ts';
+import { writeInodeXattrs, writeShared, xattrCount, XattrTable } from './xattrs.ts';
 
 /** A layout of composefs images: 0 is mkcomposefs's first; 1 marks whiteouts so that kernels since 6.8 find them. */
 export type FormatVersion = 0 | 1;
@@ -22,11 +21,12 @@ export interface WriteOptions {
 /** Files up to this many bytes stand in the image when mkcomposefs builds it from a directory. */
 export const inlineFileBytesMax = 64;
 
+const uint32 = 2 ** 32;
+
 /** What the encoders write into. */
 interface Target {
   readonly image: Buffer;
   readonly layout: Layout;
-  readonly placeOf: ReadonlyMap<ImageNode, Place>;
 }
 
 function earliestTime(nodes: readonly ImageNode[]): Timestamp {
@@ -43,10 +43,8 @@ function earliestTime(nodes: readonly ImageNode[]): Timestamp {
   return earliest ?? { seconds: 0n, nanoseconds: 0 };
 }
 
-function holdsAcl(nodes: readonly ImageNode[]): boolean {
-  return nodes.some(({ xattrs }) =>
-    xattrs.some(({ name }) => name === 'system.posix_acl_access' || name === 'system.posix_acl_default'),
-  );
+function holdsAcl(table: XattrTable): boolean {
+  return table.has('system.posix_acl_access') || table.has('system.posix_acl_default');
 }
 
 function writeHeader(image: Buffer, formatVersion: FormatVersion, acl: boolean): void {
@@ -88,36 +86,32 @@ function unionField(node: ImageNode, place: Place): number {
   return place.firstBlock;
 }
 
-function writeInode(inode: Buffer, node: ImageNode, place: Place, index: number): void {
-  inode.writeUInt16LE((dataLayout(node, place) << 1) | (place.compact ? 0 : 1), 0);
-  inode.writeUInt16LE(xattrCount(place.xattrBytes), 2);
-  inode.writeUInt16LE(node.mode, 4);
-  inode.writeUInt32LE(unionField(node, place), 16);
-  inode.writeUInt32LE(index, 20);
-  if (place.compact) {
-    inode.writeUInt16LE(node.nlink, 6);
-    inode.writeUInt32LE(place.size, 8);
-    inode.writeUInt16LE(node.uid, 24);
-    inode.writeUInt16LE(node.gid, 26);
-  } else {
-    inode.writeBigUInt64LE(BigInt(place.size), 8);
-    inode.writeUInt32LE(node.uid, 24);
-    inode.writeUInt32LE(node.gid, 28);
-    inode.writeBigInt64LE(node.mtime.seconds, 32);
-    inode.writeUInt32LE(node.mtime.nanoseconds, 40);
-    inode.writeUInt32LE(node.nlink, 44);
-  }
+/** Writes a number below 2^53 into eight bytes. */
+function writeNumber64(image: Buffer, value: number, offset: number): void {
+  image.writeUInt32LE(value % uint32, offset);
+  image.writeUInt32LE(Math.floor(value / uint32), offset + 4);
 }
 
-function writeXattrs(target: Buffer, xattrs: InodeXattrs, sharedBase: number): void {
-  target.writeUInt32LE(xattrs.filter, 0);
-  target.writeUInt8(xattrs.shared.length, 4);
-  let offset = format.xattrHeaderBytes;
-  for (const { sharedOffset = 0 } of xattrs.shared) {
-    target.writeUInt32LE((sharedBase + sharedOffset) / 4, offset);
-    offset += 4;
+function writeInode(image: Buffer, node: ImageNode, place: Place): void {
+  const { offset, compact } = place;
+  image.writeUInt16LE((dataLayout(node, place) << 1) | (compact ? 0 : 1), offset);
+  image.writeUInt16LE(xattrCount(place.xattrBytes), offset + 2);
+  image.writeUInt16LE(node.mode, offset + 4);
+  image.writeUInt32LE(unionField(node, place), offset + 16);
+  image.writeUInt32LE(node.index, offset + 20);
+  if (compact) {
+    image.writeUInt16LE(node.nlink, offset + 6);
+    image.writeUInt32LE(place.size, offset + 8);
+    image.writeUInt16LE(node.uid, offset + 24);
+    image.writeUInt16LE(node.gid, offset + 26);
+  } else {
+    writeNumber64(image, place.size, offset + 8);
+    image.writeUInt32LE(node.uid, offset + 24);
+    image.writeUInt32LE(node.gid, offset + 28);
+    image.writeBigInt64LE(node.mtime.seconds, offset + 32);
+    image.writeUInt32LE(node.mtime.nanoseconds, offset + 40);
+    image.writeUInt32LE(node.nlink, offset + 44);
   }
-  writeEntries(target, xattrs.own, offset);
 }
 
 const fileTypes: ReadonlyMap<number, number> = new Map([
@@ -130,24 +124,25 @@ const fileTypes: ReadonlyMap<number, number> = new Map([
   [format.modeSymlink, 7],
 ]);
 
-function writeNames(block: Buffer, entries: readonly NodeEntry[], placeOf: Target['placeOf']): void {
+function writeNames(target: Target, entries: readonly NodeEntry[], block: number): void {
+  const { image, layout } = target;
   let nameOffset = entries.length * format.direntBytes;
-  let offset = 0;
+  let offset = block;
   for (const { name, node } of entries) {
-    const nid = (placeOf.get(node)?.offset ?? 0) / format.slotBytes;
-    block.writeBigUInt64LE(BigInt(nid), offset);
-    block.writeUInt16LE(nameOffset, offset + 8);
-    block.writeUInt8(fileTypes.get(node.mode & format.modeTypeMask) ?? 0, offset + 10);
-    nameOffset += block.write(name, nameOffset, 'latin1');
+    const nid = (layout.places[node.index]?.offset ?? 0) / format.slotBytes;
+    writeNumber64(image, nid, offset);
+    image.writeUInt16LE(nameOffset, offset + 8);
+    image.writeUInt8(fileTypes.get(node.mode & format.modeTypeMask) ?? 0, offset + 10);
+    nameOffset += image.write(name, block + nameOffset, 'latin1');
     offset += format.direntBytes;
   }
 }
 
-function writeDirectory({ image, placeOf }: Target, node: ImageNode, place: Place, tailOffset: number): void {
+function writeDirectory(target: Target, node: ImageNode, place: Place, tailOffset: number): void {
   const blocks = directoryBlocks(node.entries);
   blocks.forEach((entries, index) => {
     const offset = index < place.blocks ? (place.firstBlock + index) * format.blockBytes : tailOffset;
-    writeNames(image.subarray(offset), entries, placeOf);
+    writeNames(target, entries, offset);
   });
 }
 
@@ -167,15 +162,14 @@ function writeData(target: Target, node: ImageNode, place: Place, tailOffset: nu
   }
 }
 
-function writeNode(target: Target, node: ImageNode, index: number, xattrs: InodeXattrs | undefined): void {
-  const place = target.placeOf.get(node);
-  if (place === undefined) return;
+function writeNode(target: Target, node: ImageNode): void {
   const { image, layout } = target;
-  writeInode(image.subarray(place.offset), node, place, index);
+  const place = layout.places[node.index];
+  if (place === undefined) return;
+  writeInode(image, node, place);
   const xattrOffset = place.offset + (place.compact ? format.compactInodeBytes : format.extendedInodeBytes);
-  if (xattrs !== undefined && xattrs.bytes > 0) {
-    writeXattrs(image.subarray(xattrOffset), xattrs, layout.sharedOffset % format.blockBytes);
-  }
+  if (place.xattrBytes > 0)
+    writeInodeXattrs(image, node.xattrs, xattrOffset, layout.sharedOffset % format.blockBytes);
   writeData(target, node, place, xattrOffset + place.xattrBytes);
 }
 
@@ -191,22 +185,16 @@ export function chooseFormatVersion(tree: Tree, options: WriteOptions): FormatVe
  */
 export function writeImage(tree: Tree, options: WriteOptions): Uint8Array {
   const formatVersion = chooseFormatVersion(tree, options);
-  const nodes = makeNodes(tree, formatVersion);
+  const table = new XattrTable();
+  const nodes = makeNodes(tree, formatVersion, table);
   const earliest = earliestTime(nodes);
-  const xattrs = makeXattrTables(nodes);
-  const layout = layOutImage(nodes, xattrs, earliest);
+  const shared = table.share(nodes);
+  const layout = layOutImage(nodes, shared, earliest);
   const image = Buffer.alloc(layout.imageBytes);
-  const placeOf = new Map<ImageNode, Place>();
-  nodes.forEach((node, index) => {
-    const place = layout.places[index];
-    if (place !== undefined) placeOf.set(node, place);
-  });
-  const target: Target = { image, layout, placeOf };
-  writeHeader(image, formatVersion, holdsAcl(nodes));
+  const target: Target = { image, layout };
+  writeHeader(image, formatVersion, holdsAcl(table));
   writeSuperblock(target, nodes.length, earliest);
-  nodes.forEach((node, index) => {
-    writeNode(target, node, index, xattrs.inodes[index]);
-  });
-  writeEntries(image, xattrs.shared, layout.sharedOffset);
+  for (const node of nodes) writeNode(target, node);
+  writeShared(image, shared, layout.sharedOffset);
   return image;
 }
