@@ -1,8 +1,9 @@
-import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs';
 
 import type {
   Directory,
   Entry,
+  FileContent,
   InodeAttributes,
   NonDirectory,
   RegularFile,
@@ -12,6 +13,10 @@ import type {
 } from '../composefs/tree.ts';
 import type { Digest } from '../base/digest.ts';
 import { inlineFileBytesMax } from '../composefs/write.ts';
+import type { DirectoryEntry } from '../sys/directory-entries.ts';
+import { readEntries } from '../sys/directory-entries.ts';
+import { isSyscallError } from '../sys/errno.ts';
+import type { OwnedFd } from '../sys/fd.ts';
 import { openAt } from '../sys/file.ts';
 import type { InodeStatus } from '../sys/inode-status.ts';
 import { isType, statusAt, statusOf, statusWherePresent } from '../sys/inode-status.ts';
@@ -100,7 +105,7 @@ type Mutable<Type> = { -readonly [Key in keyof Type]: Type[Key] };
 class Scan {
   readonly #options: ScanOptions;
   readonly #slots: Slots;
-  /** Inodes with several names on this machine, by `dev:ino`. */
+  /** Inodes with several names on this machine, by InodeStatus.inode. */
   readonly #linked = new Map<string, Mutable<NonDirectory>>();
   readonly #outside: InodeStatus | undefined;
 
@@ -121,20 +126,22 @@ class Scan {
   /** Reads the directory that is open as `fd`; `path` is for messages, `inside` its path below the source. */
   async directory(fd: number, path: Buffer, inside: string): Promise<Directory> {
     const before = statusOf(fd);
-    if (this.#outside !== undefined && isSame(this.#outside, before))
+    if (this.#outside?.isSame(before) === true)
       throw new ScanError(
         path,
         'the object store may not be inside the directory that an image is built from',
       );
     const directory: Directory = { type: 'directory', ...this.#attributes(before, fd), entries: new Map() };
-    // As binary strings: these are the names that the tree has.
-    const names = readdirSync(`/proc/self/fd/${fd}`, { encoding: 'latin1' }).sort();
-    for (const name of names) {
+    for (const { name, type } of readEntries(fd).sort(byName)) {
       const entryInside = inside === '' ? name : `${inside}/${name}`;
       if (this.#options.exclude?.has(entryInside) === true) continue;
-      const at: Place = { directory: fd, name: Buffer.from(name, 'latin1'), above: path };
+      const at: Place = { directory: fd, name, above: path };
       try {
-        const entry = await this.#entry(at, entryInside);
+        // Not asynchronous but here and for directories: for most files that would cost more than reading what they are.
+        if (!this.#slots.isFree) await this.#slots.free();
+        const known = type === 0 ? statusAt(fd, name).mode & S_IFMT : type;
+        const entry =
+          known === S_IFDIR ? await this.#subdirectory(at, entryInside) : this.#nonDirectory(at, known);
         if (entry !== undefined) directory.entries.set(name, entry);
       } catch (error) {
         throw named(error, pathOf(at));
@@ -144,35 +151,33 @@ class Scan {
     return directory;
   }
 
-  /** What the name stands for; undefined where it is left out. */
-  async #entry(at: Place, inside: string): Promise<Entry | undefined> {
+  async #subdirectory(at: Place, inside: string): Promise<Directory> {
+    using opened = openAt(at.directory, at.name, { noFollow: true, directory: true });
+    return await this.directory(opened.number, pathOf(at), inside);
+  }
+
+  /** What the name of something of this type stands for; undefined where it is left out. */
+  #nonDirectory(at: Place, type: number): Entry | undefined {
+    if (type === S_IFREG) return this.#file(at);
+    if (this.#options.skipDevices === true && (type === S_IFCHR || type === S_IFBLK)) return undefined;
     const status = statusAt(at.directory, at.name);
-    if (isType(status, S_IFDIR)) return this.#subdirectory(at, status, inside);
-    if (this.#options.skipDevices === true && (isType(status, S_IFCHR) || isType(status, S_IFBLK)))
-      return undefined;
-    if (status.nlink === 1) return this.#nonDirectory(at, status);
-    const key = `${status.devMajor}:${status.devMinor}:${status.ino}`;
-    const known = this.#linked.get(key);
+    return this.#once(status, () => this.#special(at, status));
+  }
+
+  /** The inode, which `make` makes where none of its names was met before; else a link to it. */
+  #once(status: InodeStatus, make: () => Mutable<NonDirectory>): Entry {
+    if (status.nlink === 1) return make();
+    const known = this.#linked.get(status.inode);
     if (known !== undefined) {
       known.nlink++;
       return { type: 'link', target: known };
     }
-    const inode = await this.#nonDirectory(at, status);
-    this.#linked.set(key, inode);
+    const inode = make();
+    this.#linked.set(status.inode, inode);
     return inode;
   }
 
-  async #subdirectory(at: Place, status: InodeStatus, inside: string): Promise<Directory> {
-    const fd = openSame(at, status, true);
-    try {
-      return await this.directory(fd, pathOf(at), inside);
-    } finally {
-      closeSync(fd);
-    }
-  }
-
-  async #nonDirectory(at: Place, status: InodeStatus): Promise<Mutable<NonDirectory>> {
-    if (isType(status, S_IFREG)) return this.#file(at, status);
+  #special(at: Place, status: InodeStatus): Mutable<NonDirectory> {
     const here = procPath(at);
     const base = { ...this.#attributes(status, here), nlink: 1 };
     let inode: NonDirectory;
@@ -181,42 +186,54 @@ class Scan {
       inode = { type: 'symlink', target: target.toString('latin1'), ...base };
     } else if (isType(status, S_IFIFO)) inode = { type: 'fifo', ...base };
     else if (isType(status, S_IFSOCK)) inode = { type: 'socket', ...base };
-    else inode = { type: isType(status, S_IFCHR) ? 'character' : 'block', rdev: status.rdev, ...base };
+    else if (isType(status, S_IFCHR)) inode = { type: 'character', rdev: status.rdev, ...base };
+    else if (isType(status, S_IFBLK)) inode = { type: 'block', rdev: status.rdev, ...base };
+    // It was something else when the directory was read.
+    else throw changed(pathOf(at));
     unchanged(status, statusAt(at.directory, at.name), () => pathOf(at));
     return inode;
   }
 
-  async #file(at: Place, status: InodeStatus): Promise<Mutable<RegularFile>> {
-    const { size } = status;
-    // An empty file is not opened: everything of it is known, also where it may not be read.
-    if (size === 0) {
+  #file(at: Place): Entry {
+    let opened: OwnedFd;
+    try {
+      // A link or a named pipe put in its place is neither followed nor waited for.
+      opened = openAt(at.directory, at.name, { noFollow: true, nonBlocking: true });
+    } catch (error) {
+      if (isSyscallError(error, 'EACCES')) return this.#unreadable(at, error);
+      throw error;
+    }
+    using file = opened;
+    const status = statusOf(file.number);
+    if (!isType(status, S_IFREG)) throw changed(pathOf(at));
+    return this.#once(status, () => this.#regular(at, file, status));
+  }
+
+  /** A file that may not be opened: everything of an empty one is known all the same. */
+  #unreadable(at: Place, error: Error): Entry {
+    const status = statusAt(at.directory, at.name);
+    if (!isType(status, S_IFREG) || status.size > 0) throw error;
+    return this.#once(status, () => {
       const attributes = this.#attributes(status, procPath(at));
       unchanged(status, statusAt(at.directory, at.name), () => pathOf(at));
-      return { type: 'file', ...attributes, nlink: 1, size, content: { kind: 'inline', bytes: noBytes } };
-    }
-    if (size > inlineFileBytesMax) await this.#slots.free();
-    const fd = openSame(at, status, false);
-    let kept = false;
-    try {
-      const base = { type: 'file', ...this.#attributes(status, fd), nlink: 1 } as const;
-      if (size <= inlineFileBytesMax)
-        return { ...base, size, content: { kind: 'inline', bytes: readSmall(fd, status, at) } };
-      // The digest comes later; the inode has its place in the tree before.
-      const content: { kind: 'external'; path: string | undefined; digest: Digest | undefined } = {
-        kind: 'external',
-        path: undefined,
-        digest: undefined,
-      };
-      kept = true;
-      this.#slots.begin(async () => {
-        const digest = await this.#keep(fd, status, at);
-        content.digest = digest;
-        content.path = objectPath(digest);
-      });
-      return { ...base, size, content };
-    } finally {
-      if (!kept) closeSync(fd);
-    }
+      return { type: 'file', ...attributes, nlink: 1, size: 0, content: { kind: 'inline', bytes: noBytes } };
+    });
+  }
+
+  #regular(at: Place, file: OwnedFd, status: InodeStatus): Mutable<RegularFile> {
+    const { size } = status;
+    const base = { type: 'file', ...this.#attributes(status, file.number), nlink: 1, size } as const;
+    if (size <= inlineFileBytesMax)
+      return { ...base, content: { kind: 'inline', bytes: readSmall(file.number, status, at) } };
+    // The digest comes later; the inode has its place in the tree before.
+    const content: Mutable<ExternalContent> = { kind: 'external', path: undefined, digest: undefined };
+    const fd = file.take();
+    this.#slots.begin(async () => {
+      const digest = await this.#keep(fd, status, at);
+      content.digest = digest;
+      content.path = objectPath(digest);
+    });
+    return { ...base, content };
   }
 
   /** Keeps the contents of the file that is open as `fd`, and closes it. */
@@ -248,30 +265,30 @@ class Scan {
   }
 }
 
-const { S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK } = constants;
+type ExternalContent = Extract<FileContent, { kind: 'external' }>;
+
+const { S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK } = constants;
 
 /** A name in a directory that is held open, and the path of that directory, for messages. */
 interface Place {
   readonly directory: number;
-  readonly name: Buffer;
+  /** A binary string, as the names in a tree. */
+  readonly name: string;
   readonly above: Buffer;
 }
 
 /** The path by which the kernel finds it from the directory that is held open. */
 function procPath({ directory, name }: Place): Buffer {
-  return Buffer.concat([Buffer.from(`/proc/self/fd/${directory}/`), name]);
+  return Buffer.from(`/proc/self/fd/${directory}/${name}`, 'latin1');
 }
 
 function pathOf({ above, name }: Place): Buffer {
-  return Buffer.concat([above, slash, name]);
+  return Buffer.concat([above, Buffer.from(`/${name}`, 'latin1')]);
 }
 
-/** Opens what `status` describes for reading; throws ScanError where something else has its name by now. */
-function openSame(at: Place, status: InodeStatus, directory: boolean): number {
-  // A link or a named pipe put in its place is neither followed nor waited for.
-  using file = openAt(at.directory, at.name, { noFollow: true, nonBlocking: true, directory });
-  unchanged(status, statusOf(file.number), () => pathOf(at));
-  return file.take();
+/** The order of the names' bytes. */
+function byName(a: DirectoryEntry, b: DirectoryEntry): number {
+  return a.name < b.name ? -1 : 1;
 }
 
 /** The contents of a file of the size that `status` says. */
@@ -286,7 +303,6 @@ function readSmall(fd: number, status: InodeStatus, at: Place): Uint8Array {
   return buffer.subarray(0, size);
 }
 
-const slash = Buffer.from('/');
 const noBytes = new Uint8Array(0);
 const noXattrs: readonly Xattr[] = [];
 const epoch: Timestamp = { seconds: 0n, nanoseconds: 0 };
@@ -312,21 +328,9 @@ function changed(path: Buffer): ScanError {
   return new ScanError(path, changedWhileRead);
 }
 
-function isSame(a: InodeStatus, b: InodeStatus): boolean {
-  return a.ino === b.ino && a.devMajor === b.devMajor && a.devMinor === b.devMinor;
-}
-
-/** Throws ScanError where the two do not describe the same inode in the same state. Reading leaves ctime alone. */
+/** Throws ScanError where the two do not describe the same inode in the same state. */
 function unchanged(before: InodeStatus, after: InodeStatus, path: () => Buffer): void {
-  const same =
-    isSame(before, after) &&
-    before.mode === after.mode &&
-    before.size === after.size &&
-    before.mtimeSeconds === after.mtimeSeconds &&
-    before.mtimeNanoseconds === after.mtimeNanoseconds &&
-    before.ctimeSeconds === after.ctimeSeconds &&
-    before.ctimeNanoseconds === after.ctimeNanoseconds;
-  if (!same) throw changed(path());
+  if (!before.isUnchanged(after)) throw changed(path());
 }
 
 /** The error with the path that it is about, where it is a system call's. */

@@ -13,6 +13,11 @@ export class Slots {
     this.#most = most;
   }
 
+  /** Whether a task may begin at once. */
+  get isFree(): boolean {
+    return this.#running < this.#most && this.#failure === undefined;
+  }
+
   /** Waits until a task may begin. Throws what an earlier one threw. */
   async free(): Promise<void> {
     while (this.#running >= this.#most) await this.#ended();

@@ -72,6 +72,11 @@ export const linkat: (fromFd: number, from: Memory, toFd: number, to: Memory, fl
   libc.func('linkat', 'int', ['int', 'void *', 'int', 'void *', 'int']);
 export const statx: (dirFd: number, path: Memory, flags: number, mask: number, into: Memory) => number =
   libc.func('statx', 'int', ['int', 'void *', 'int', 'uint', 'void *']);
+export const getdents64: (fd: number, into: Memory, bytes: number) => number = libc.func(
+  'getdents64',
+  'long',
+  ['int', 'void *', 'size_t'],
+);
 export const fstatfs: (fd: number, into: Memory) => number = libc.func('fstatfs', 'int', ['int', 'void *']);
 export const syncFileRange: (fd: number, offset: number, bytes: number, flags: number) => number = libc.func(
   'sync_file_range',

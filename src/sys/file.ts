@@ -4,7 +4,7 @@ import type { BigIntStats } from 'node:fs';
 import { check, isSyscallError, lastErrnoName, SyscallError } from './errno.ts';
 import { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';
-import { AT_FDCWD, cString, descriptorPath } from './path.ts';
+import { AT_FDCWD, binaryCString, cString, descriptorPath } from './path.ts';
 
 // open(2), from asm-generic/fcntl.h; the four that arm64 has elsewhere are chosen below.
 const arm = process.arch === 'arm64';
@@ -74,9 +74,11 @@ export function openFile(path: string | Uint8Array, options: OpenOptions = {}): 
   return new OwnedFd(check('openat', fd, show(path)));
 }
 
-/** Opens the name `name` in the directory `dirFd` (openat(2)). Throws SyscallError. */
-export function openAt(dirFd: number, name: Uint8Array, options: OpenOptions = {}): OwnedFd {
-  return new OwnedFd(check('openat', ffi.openat(dirFd, cString(name), openFlags(options), 0), show(name)));
+/** Opens the name `name`, a binary string, in the directory `dirFd` (openat(2)). Throws SyscallError. */
+export function openAt(dirFd: number, name: string, options: OpenOptions = {}): OwnedFd {
+  const fd = ffi.openat(dirFd, binaryCString(name), openFlags(options), 0);
+  if (fd < 0) throw new SyscallError('openat', lastErrnoName(), Buffer.from(name, 'latin1').toString());
+  return new OwnedFd(fd);
 }
 
 /** What openBeneath keeps to, beyond staying beneath its directory and following no magic links. */

@@ -1,6 +1,6 @@
 import { check, lastErrnoName, SyscallError } from './errno.ts';
 import * as ffi from './ffi.ts';
-import { AT_FDCWD, cString, emptyPath } from './path.ts';
+import { AT_FDCWD, binaryCString, cString, emptyPath } from './path.ts';
 
 // statx(2), linux/stat.h: offsets in struct statx, in units of the views below.
 const AT_SYMLINK_NOFOLLOW = 0x100;
@@ -10,24 +10,80 @@ const statxBytes = 256;
 
 const S_IFMT = 0o170000;
 
-/** What an inode is and the state that it is in, as plain numbers; exact below 2^53. Times are of the real-time clock. */
-export interface InodeStatus {
+const room = ffi.allocate(statxBytes);
+const words = new Uint32Array(room.buffer, room.byteOffset, statxBytes / 4);
+
+function word(index: number): number {
+  return words[index] ?? 0;
+}
+
+/** 64 bits in two words, for which a number is not exact and a bigint would have to be made each time. */
+function bigintOf(low: number, high: number): bigint {
+  return BigInt(high) * 2n ** 32n + BigInt(low);
+}
+
+export type { InodeStatus };
+
+/** What an inode is and the state that it is in, as the last call of statx(2) wrote it. Numbers are exact below 2^53. Times are of the real-time clock. */
+class InodeStatus {
   /** st_mode, type and permissions. */
-  readonly mode: number;
-  readonly nlink: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly size: number;
+  readonly mode: number = word(7) & 0xffff;
+  readonly nlink: number = word(4);
+  readonly uid: number = word(5);
+  readonly gid: number = word(6);
+  readonly size: number = word(10) + word(11) * 2 ** 32;
+  readonly devMajor: number = word(34);
+  readonly devMinor: number = word(35);
+  readonly mtimeNanoseconds: number = word(30);
+  readonly #rdevMajor = word(32);
+  readonly #rdevMinor = word(33);
+  readonly #inoLow = word(8);
+  readonly #inoHigh = word(9);
+  readonly #mtimeLow = word(28);
+  readonly #mtimeHigh = word(29);
+  readonly #ctimeLow = word(24);
+  readonly #ctimeHigh = word(25);
+  readonly #ctimeNanoseconds = word(26);
+
   /** The low 32 bits of st_rdev, as the C library puts it together. */
-  readonly rdev: number;
-  readonly mtimeSeconds: bigint;
-  readonly mtimeNanoseconds: number;
+  get rdev(): number {
+    const [major, minor] = [this.#rdevMajor, this.#rdevMinor];
+    return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0;
+  }
+
+  get mtimeSeconds(): bigint {
+    return bigintOf(this.#mtimeLow, this.#mtimeHigh | 0);
+  }
+
   /** The same for no two inodes that exist at one time. */
-  readonly devMajor: number;
-  readonly devMinor: number;
-  readonly ino: bigint;
-  readonly ctimeSeconds: bigint;
-  readonly ctimeNanoseconds: number;
+  get inode(): string {
+    return `${this.devMajor}:${this.devMinor}:${bigintOf(this.#inoLow, this.#inoHigh)}`;
+  }
+
+  /** Whether `other` is of the same inode. */
+  isSame(other: InodeStatus): boolean {
+    return (
+      this.#inoLow === other.#inoLow &&
+      this.#inoHigh === other.#inoHigh &&
+      this.devMajor === other.devMajor &&
+      this.devMinor === other.devMinor
+    );
+  }
+
+  /** Whether `other` is of the same inode, and nothing has changed in between: ctime tells, which reading leaves alone. */
+  isUnchanged(other: InodeStatus): boolean {
+    return (
+      this.isSame(other) &&
+      this.mode === other.mode &&
+      this.size === other.size &&
+      this.#mtimeLow === other.#mtimeLow &&
+      this.#mtimeHigh === other.#mtimeHigh &&
+      this.mtimeNanoseconds === other.mtimeNanoseconds &&
+      this.#ctimeLow === other.#ctimeLow &&
+      this.#ctimeHigh === other.#ctimeHigh &&
+      this.#ctimeNanoseconds === other.#ctimeNanoseconds
+    );
+  }
 }
 
 /** A type of file, by st_mode. */
@@ -35,49 +91,24 @@ export function isType(status: InodeStatus, type: number): boolean {
   return (status.mode & S_IFMT) === type;
 }
 
-const room = ffi.allocate(statxBytes);
-const words = new Uint32Array(room.buffer, room.byteOffset, statxBytes / 4);
-const seconds = new BigInt64Array(room.buffer, room.byteOffset, statxBytes / 8);
-const numbers = new BigUint64Array(room.buffer, room.byteOffset, statxBytes / 8);
-
-function word(index: number): number {
-  return words[index] ?? 0;
-}
-
-function readRoom(): InodeStatus {
-  const [rdevMajor, rdevMinor] = [word(32), word(33)];
-  return {
-    mode: word(7) & 0xffff,
-    nlink: word(4),
-    uid: word(5),
-    gid: word(6),
-    size: word(10) + word(11) * 2 ** 32,
-    rdev: ((rdevMinor & 0xff) | ((rdevMajor & 0xfff) << 8) | ((rdevMinor & 0xfff00) << 12)) >>> 0,
-    mtimeSeconds: seconds[14] ?? 0n,
-    mtimeNanoseconds: word(30),
-    devMajor: word(34),
-    devMinor: word(35),
-    ino: numbers[4] ?? 0n,
-    ctimeSeconds: seconds[12] ?? 0n,
-    ctimeNanoseconds: word(26),
-  };
-}
-
 /** What the descriptor `fd` refers to. Throws SyscallError. */
 export function statusOf(fd: number): InodeStatus {
   check('statx', ffi.statx(fd, emptyPath, AT_EMPTY_PATH, STATX_BASIC_STATS, room));
-  return readRoom();
+  return new InodeStatus();
 }
 
-/** What has the name `name` in the directory `dirFd`; a symbolic link is not followed. Throws SyscallError. */
-export function statusAt(dirFd: number, name: Uint8Array): InodeStatus {
-  check('statx', ffi.statx(dirFd, cString(name), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, room));
-  return readRoom();
+/**
+ * What has the name `name`, a binary string, in the directory `dirFd`; a symbolic link is not followed. Throws
+ * SyscallError.
+ */
+export function statusAt(dirFd: number, name: string): InodeStatus {
+  check('statx', ffi.statx(dirFd, binaryCString(name), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, room));
+  return new InodeStatus();
 }
 
 /** What is at `path`, symbolic links followed; undefined where nothing is. Throws SyscallError. */
 export function statusWherePresent(path: string): InodeStatus | undefined {
-  if (ffi.statx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS, room) === 0) return readRoom();
+  if (ffi.statx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS, room) === 0) return new InodeStatus();
   const code = lastErrnoName();
   if (code === 'ENOENT') return undefined;
   throw new SyscallError('statx', code, path);

@@ -13,6 +13,12 @@ export function cString(path: string | Uint8Array): Buffer {
   return text;
 }
 
+/** A path or name that is a binary string, each character one byte, as the kernel takes it; else as cString. */
+export function binaryCString(path: string): Buffer {
+  if (path.includes('\0')) throw new TypeError('a path or name with a NUL in it');
+  return Buffer.from(`${path}\0`, 'latin1');
+}
+
 /** The empty path, for calls that take the descriptor itself (AT_EMPTY_PATH). */
 export const emptyPath: Buffer = cString('');
 
