@@ -1,5 +1,5 @@
 import { StoreError } from './objects.ts';
-import type { StoredObject } from './objects.ts';
+import type { ObjectStore, StoredObject } from './objects.ts';
 import { errorCode } from './unfinished-file.ts';
 
 /** What a thread that adds objects is told: open files to add in order, or to bring names to the disk. */
@@ -8,14 +8,26 @@ export type AddingRequest =
   | { readonly kind: 'sync'; readonly id: number };
 
 /** What became of one file. */
-export type Added =
-  { readonly stored: StoredObject } | { readonly stored?: undefined; readonly fault: AddingFault };
+export type Added = (StoredObject & { readonly fault?: undefined }) | { readonly fault: AddingFault };
 
 /** What it answers: for each file what became of it; or why names are not on the disk. */
 export interface AddingAnswer {
   readonly id: number;
   readonly files: readonly Added[];
   readonly fault?: AddingFault;
+}
+
+/** Adds open files to a store, all at once: what has to be written waits for the disk, and the others are done by then. */
+export function addFiles(store: ObjectStore, fds: readonly number[]): Promise<Added[]> {
+  return Promise.all(
+    fds.map(async (fd): Promise<Added> => {
+      try {
+        return await store.add(fd);
+      } catch (error) {
+        return { fault: toAddingFault(error) };
+      }
+    }),
+  );
 }
 
 /** An error as plain data, which passes from one thread to another. */

@@ -1,12 +1,14 @@
 import { Worker } from 'node:worker_threads';
 
-import type { AddingAnswer, AddingRequest } from './adding.ts';
-import { fromAddingFault } from './adding.ts';
+import type { Added, AddingAnswer, AddingRequest } from './adding.ts';
+import { addFiles, fromAddingFault } from './adding.ts';
 import type { ObjectStore, StoredObject } from './objects.ts';
 
 /** How many files, or bytes, go to a thread at a time: messages are to cost little beside them. */
 const batchFilesMax = 32;
 const batchBytesMax = 1024 * 1024;
+/** How many batches a thread has, one under way and others waiting, before the caller's own thread takes the next. */
+const batchesAhead = 3;
 /** What is added here before threads are started: they take as long to start as this much takes to add. */
 const aloneFilesMax = 200;
 const aloneBytesMax = 8 * 1024 * 1024;
@@ -19,13 +21,12 @@ interface Waiting {
 
 interface Batch {
   readonly waiting: readonly Waiting[];
-  readonly bytes: number;
   readonly thread: Thread;
 }
 
 interface Thread {
   readonly worker: Worker;
-  /** Bytes that are on their way through it. */
+  /** Batches that are on their way through it. */
   load: number;
 }
 
@@ -46,7 +47,10 @@ export class ObjectThreads implements AsyncDisposable {
   readonly #batches = new Map<number, Batch>();
   readonly #syncs = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
 
-  /** `count` threads (1 or more) in all. One of them is the caller's own, which reads directories meanwhile. */
+  /**
+   * `count` threads (1 or more) in all. One of them is the caller's own, which reads directories meanwhile, and adds what the
+   * others do not get to.
+   */
   constructor(store: ObjectStore, count: number) {
     this.#store = store;
     this.#count = count - 1;
@@ -88,14 +92,25 @@ export class ObjectThreads implements AsyncDisposable {
   }
 
   #flush(): void {
-    const { waiting, bytes } = this.#next;
+    const { waiting } = this.#next;
     this.#next = { waiting: [], bytes: 0 };
     if (this.#threads.length === 0) this.#threads = Array.from({ length: this.#count }, () => this.#start());
     const thread = this.#threads.reduce((least, other) => (other.load < least.load ? other : least));
+    const fds = waiting.map(({ fd }) => fd);
+    if (thread.load >= batchesAhead) {
+      // Not at once: answers of the other threads come in between.
+      setImmediate(
+        () =>
+          void addFiles(this.#store, fds).then((files) => {
+            settle(waiting, files);
+          }),
+      );
+      return;
+    }
     const id = this.#id++;
-    thread.load += bytes;
-    this.#batches.set(id, { waiting, bytes, thread });
-    send(thread, { kind: 'add', id, fds: waiting.map(({ fd }) => fd) });
+    thread.load++;
+    this.#batches.set(id, { waiting, thread });
+    send(thread, { kind: 'add', id, fds });
   }
 
   #syncThread(thread: Thread): Promise<void> {
@@ -130,12 +145,8 @@ export class ObjectThreads implements AsyncDisposable {
     const batch = this.#batches.get(id);
     if (batch === undefined) return;
     this.#batches.delete(id);
-    batch.thread.load -= batch.bytes;
-    batch.waiting.forEach(({ resolve, reject }, index) => {
-      const added = files[index];
-      if (added?.stored !== undefined) resolve(added.stored);
-      else reject(added === undefined ? new Error('a file without an answer') : fromAddingFault(added.fault));
-    });
+    batch.thread.load--;
+    settle(batch.waiting, files);
   }
 
   /** A thread ended: nobody knows what became of its files. */
@@ -145,6 +156,15 @@ export class ObjectThreads implements AsyncDisposable {
     this.#batches.clear();
     this.#syncs.clear();
   }
+}
+
+function settle(waiting: readonly Waiting[], files: readonly Added[]): void {
+  waiting.forEach(({ resolve, reject }, index) => {
+    const added = files[index];
+    if (added === undefined) reject(new Error('a file without an answer'));
+    else if (added.fault === undefined) resolve(added);
+    else reject(fromAddingFault(added.fault));
+  });
 }
 
 function send({ worker }: Thread, request: AddingRequest): void {

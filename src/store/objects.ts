@@ -151,7 +151,7 @@ export class ObjectStore {
     const relative = objectPath(measured.digest);
     if (expected !== undefined && measured.digest !== expected)
       throw new StoreError(objectPath(expected), `the contents have the digest ${measured.digest}`);
-    const path = join(this.path, relative);
+    const path = `${this.path}/${relative}`;
     const status = statusWherePresent(path);
     if (status === undefined) return false;
     if (isType(status, constants.S_IFREG) && status.size === measured.bytes) return true;

@@ -19,7 +19,7 @@ function word(index: number): number {
 
 /** 64 bits in two words, for which a number is not exact and a bigint would have to be made each time. */
 function bigintOf(low: number, high: number): bigint {
-  return BigInt(high) * 2n ** 32n + BigInt(low);
+  return high === 0 ? BigInt(low) : BigInt(high) * 2n ** 32n + BigInt(low);
 }
 
 export type { InodeStatus };

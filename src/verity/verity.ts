@@ -58,6 +58,13 @@ export class VerityHasher {
     return describedDigest(this.#size, this.#root());
   }
 
+  /** Forgets what was taken: another file may follow. */
+  reset(): void {
+    this.#used = 0;
+    this.#size = 0;
+    for (const level of this.#levels) level.used = 0;
+  }
+
   /** The root hash: 32 zero bytes for an empty file. */
   #root(): string {
     if (this.#size === 0) return emptyRoot;
@@ -84,18 +91,24 @@ export class VerityHasher {
 
 const emptyRoot = '\0'.repeat(digestBytes);
 
+/** The fsverity_descriptor of a file, but for its size and root hash. */
+const descriptor = Buffer.alloc(256);
+descriptor.writeUInt8(1, 0); // version
+descriptor.writeUInt8(1, 1); // hash algorithm: SHA-256
+descriptor.writeUInt8(12, 2); // log2 of the block size
+const sizeOffset = 8;
+const rootOffset = 16;
+
 /** The digest of the fsverity_descriptor of a file of `size` bytes whose Merkle tree has the root hash `root`. */
 function describedDigest(size: number, root: string): Digest {
-  const descriptor = Buffer.alloc(256);
-  descriptor.writeUInt8(1, 0); // version
-  descriptor.writeUInt8(1, 1); // hash algorithm: SHA-256
-  descriptor.writeUInt8(12, 2); // log2 of the block size
-  descriptor.writeBigUInt64LE(BigInt(size), 8);
-  descriptor.write(root, 16, 'latin1');
+  descriptor.writeUInt32LE(size % 2 ** 32, sizeOffset);
+  descriptor.writeUInt32LE(Math.floor(size / 2 ** 32), sizeOffset + 4);
+  descriptor.write(root, rootOffset, 'latin1');
   return digestFromBytes(Buffer.from(sha256(descriptor), 'latin1'));
 }
 
 const lastBlock = Buffer.alloc(verityBlockBytes);
+let wholeFiles: VerityHasher | undefined;
 
 /** The fs-verity digest of a file that holds `bytes`. */
 export function verityDigest(bytes: Uint8Array): Digest {
@@ -104,7 +117,9 @@ export function verityDigest(bytes: Uint8Array): Digest {
     lastBlock.set(bytes);
     return describedDigest(bytes.length, sha256(lastBlock.fill(0, bytes.length)));
   }
-  const hasher = new VerityHasher();
-  hasher.update(bytes);
-  return hasher.digest();
+  // One for all: what a hasher needs is larger than most files.
+  wholeFiles ??= new VerityHasher();
+  wholeFiles.reset();
+  wholeFiles.update(bytes);
+  return wholeFiles.digest();
 }
