@@ -9,7 +9,7 @@ import {
   type Privileges,
 } from '../sys/privileges.ts';
 import { filterSystemCalls } from '../sys/system-call-filter.ts';
-import { listenFds } from './listener.ts';
+import { handedOver } from './handed-over.ts';
 
 /** What the service needs beyond an ordinary process, each with what for. The systemd unit has the same list. */
 const neededFor: Readonly<Partial<Record<Capability, string>>> = {
@@ -81,6 +81,6 @@ function startAgainWithLess(): void {
   const environment = Object.entries(process.env).filter(([name]) => !weakening.test(name));
   const options = process.execArgv.filter((option) => !/^--(inspect|debug)/.test(option));
   const command = [process.execPath, ...options, ...process.argv.slice(1)];
-  const kept = listenFds(process.env, process.pid);
+  const kept = handedOver(process.env, process.pid).map(({ fd }) => fd);
   executeInstead(process.execPath, command, Object.fromEntries(environment), kept);
 }

@@ -4,8 +4,9 @@ import { OwnedFd } from '../sys/fd.ts';
 import { openLog, type Log } from './audit.ts';
 import type { Confinement } from './confine.ts';
 import { Connections } from './connections.ts';
+import { handedOver, type HandedOver } from './handed-over.ts';
 import { limits } from './limits.ts';
-import { Listener, listenFds, type ListenerOptions } from './listener.ts';
+import { Listener, type ListenerOptions } from './listener.ts';
 import type { LogLevel } from './log-level.ts';
 import { Notifier } from './notifier.ts';
 import { Policies } from './policies.ts';
@@ -13,6 +14,7 @@ import { Rate } from './rate.ts';
 import { tell } from './refusal.ts';
 import { createServer } from './service.ts';
 import { Shares } from './shares.ts';
+import { isKeptName } from './superblock-watches.ts';
 import { Turns } from './turns.ts';
 import { openWorkshop, type Workshop } from './workshop.ts';
 
@@ -28,7 +30,7 @@ export interface DaemonOptions {
   readonly version: string;
   /** How the process is fenced in, for Describe. */
   readonly confinement: Confinement;
-  /** LISTEN_FDS, LISTEN_PID and NOTIFY_SOCKET are read from here. */
+  /** LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES and NOTIFY_SOCKET are read from here. */
   readonly environment: NodeJS.ProcessEnv;
 }
 
@@ -44,7 +46,9 @@ export function startDaemon(options: DaemonOptions): void {
   endOnBugs(log);
   const policies = Policies.open(options.policyDirectories ?? defaultPolicyDirectories, log);
   const notifier = new Notifier(options.environment['NOTIFY_SOCKET'], policies, log);
-  const workshop = openWorkshop({ stateDirectory: options.stateDirectory, policies, log });
+  const handed = handedOver(options.environment, process.pid);
+  const { stateDirectory } = options;
+  const workshop = openWorkshop({ stateDirectory, policies, log, handed, descriptorStore: notifier });
   const reload = (): void => {
     notifier.reloading(() => {
       const { policy, generation } = policies.reload();
@@ -70,7 +74,7 @@ export function startDaemon(options: DaemonOptions): void {
     log,
     generation: () => policies.generation,
   });
-  const listener = listen(options, connections, log);
+  const listener = listen(options.socketPath, handed, connections, log);
   process.on('SIGHUP', () => {
     try {
       reload();
@@ -93,7 +97,12 @@ function prepareProcess(): void {
   process.on('SIGUSR1', () => undefined);
 }
 
-function listen(options: DaemonOptions, connections: Connections, log: Log): Listener {
+function listen(
+  socketPath: string,
+  handed: readonly HandedOver[],
+  connections: Connections,
+  log: Log,
+): Listener {
   const failures = new Rate(1000);
   const listenerOptions: ListenerOptions = {
     accepted: (socket) => {
@@ -104,10 +113,10 @@ function listen(options: DaemonOptions, connections: Connections, log: Log): Lis
       if (suppressed !== undefined) log.error({ err: error, suppressed }, 'no connection could be accepted');
     },
   };
-  const inherited = listenFds(options.environment, process.pid);
-  return inherited.length > 0
-    ? Listener.inherit(inherited, listenerOptions)
-    : Listener.bind(options.socketPath, listenerOptions);
+  const sockets = handed.filter(({ name }) => !isKeptName(name)).map(({ fd }) => fd);
+  return sockets.length > 0
+    ? Listener.inherit(sockets, listenerOptions)
+    : Listener.bind(socketPath, listenerOptions);
 }
 
 async function stop(

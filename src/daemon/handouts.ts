@@ -1,16 +1,18 @@
 import { LimitExceeded } from '../api/mount-delegation.ts';
 import type { Evidence, Question } from '../policy/question.ts';
 import { isSyscallError } from '../sys/errno.ts';
-import { UnmountWatches } from '../sys/unmount-watches.ts';
 import type { Owner } from './owner.ts';
 import { Shares } from './shares.ts';
+import type { SuperblockWatches } from './superblock-watches.ts';
 
 /** Bytes of a copied image on the daemon's disk: they are taken for as long as anybody holds the share. */
 export class CopyShare {
+  readonly bytes: number;
   readonly #giveBack: () => void;
   #holders = 1;
 
-  constructor(giveBack: () => void) {
+  constructor(bytes: number, giveBack: () => void) {
+    this.bytes = bytes;
     this.#giveBack = giveBack;
   }
 
@@ -110,8 +112,31 @@ export class Handouts {
   readonly #live = new Set<LiveMount>();
   /** Gives up what is kept at the expense of a user, or of everybody, where a share is spent. */
   #makeRoom: (user: number | undefined) => void = () => undefined;
-  /** Opened with the first mount. */
-  #watches: UnmountWatches | undefined;
+  readonly #watches: SuperblockWatches;
+  #inherited = 0;
+
+  /** Begins with what an earlier process handed out, as far as `watches` know of it: it goes on counting. */
+  constructor(watches: SuperblockWatches) {
+    this.#watches = watches;
+    watches.resume(({ owner, loops, copiedBytes }) => {
+      this.#inherited += 1;
+      const held = [
+        [this.#superblocks, 1],
+        [this.#loops, loops],
+        [this.#copied, copiedBytes],
+      ] as const;
+      for (const [shares, count] of held) shares.inherit(owner, count);
+      return () => {
+        this.#inherited -= 1;
+        for (const [shares, count] of held) shares.give(owner, count);
+      };
+    });
+  }
+
+  /** How many superblocks there are yet that an earlier process handed out. */
+  get inherited(): number {
+    return this.#inherited;
+  }
 
   /**
    * Takes a share for a mount that is to be made, by `loops` loop devices of its own. Throws LimitExceeded. Give it back by
@@ -143,7 +168,7 @@ export class Handouts {
   /** Takes `bytes` for a copy that is to be made. Throws LimitExceeded. The caller is the first holder. */
   reserveCopy(owner: Owner, bytes: number): CopyShare {
     this.#take(this.#copied, owner, bytes);
-    return new CopyShare(() => {
+    return new CopyShare(bytes, () => {
       this.#copied.give(owner, bytes);
     });
   }
@@ -161,7 +186,7 @@ export class Handouts {
 
   /** Takes note of what has gone by now. */
   drain(): void {
-    this.#watches?.drain();
+    this.#watches.drain();
   }
 
   /** Takes `bytes` of an image of which nobody has said yet who vouches for it; what gives them back. Throws LimitExceeded. */
@@ -193,8 +218,8 @@ export class Handouts {
     const live = new LiveMount(reservation.owner, this.#recordedBytes);
     if (kept.record !== undefined) live.add(kept.record, reservation.owner);
     try {
-      this.#watches ??= new UnmountWatches();
-      this.#watches.add(mountFd, () => {
+      const { owner, loops } = reservation;
+      this.#watches.add(mountFd, { owner, loops, copiedBytes: kept.copy?.bytes ?? 0 }, () => {
         this.#live.delete(live);
         live.end();
         kept.copy?.release();
@@ -203,7 +228,7 @@ export class Handouts {
     } catch (error) {
       live.end();
       this.cancel(reservation);
-      if (isSyscallError(error, 'ENOSPC', 'EMFILE')) {
+      if (isSyscallError(error, 'ENOSPC')) {
         throw new LimitExceeded({ limit: 'fs.inotify', value: this.#live.size });
       }
       throw error;
@@ -220,7 +245,7 @@ export class Handouts {
 
   /** Learns of nothing any more. */
   close(): void {
-    this.#watches?.close();
+    this.#watches.close();
   }
 
   /** Bytes of copies, superblocks and loop devices that are taken, for the checks against leaks. */

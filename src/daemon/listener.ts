@@ -98,17 +98,3 @@ export class Listener {
     }
   }
 }
-
-const listenFdsStart = 3;
-
-/**
- * The descriptors that the service manager handed over (sd_listen_fds(3)): LISTEN_FDS of them from 3 on, where
- * LISTEN_PID is this process; none otherwise. Throws where the variables are malformed.
- */
-export function listenFds(environment: NodeJS.ProcessEnv, pid: number): readonly number[] {
-  const { LISTEN_FDS: count, LISTEN_PID: owner } = environment;
-  if (count === undefined || owner !== String(pid)) return [];
-  if (!/^[1-9][0-9]{0,2}$/.test(count))
-    throw new Error(`LISTEN_FDS is "${count}", not the number of sockets`);
-  return Array.from({ length: Number(count) }, (_, index) => listenFdsStart + index);
-}

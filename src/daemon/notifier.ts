@@ -41,9 +41,22 @@ export class Notifier {
     }
   }
 
-  #notify(text: string): void {
+  /**
+   * Has the service manager keep `fds` under `name` (FDSTORE=1), and hand them to the process that it starts next. It is not
+   * to look whether they are of use still, which it could not tell.
+   */
+  keep(name: string, fds: readonly number[]): void {
+    this.#notify(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0`, fds);
+  }
+
+  /** What is kept under `name` is wanted no more. */
+  drop(name: string): void {
+    this.#notify(`FDSTOREREMOVE=1\nFDNAME=${name}`);
+  }
+
+  #notify(text: string, fds: readonly number[] = []): void {
     try {
-      notifyServiceManager(text, this.#socketPath);
+      notifyServiceManager(text, this.#socketPath, fds);
     } catch (error) {
       if (!isSyscallError(error)) throw error;
       this.#log.warn({ reason: error.message }, 'the service manager could not be told');

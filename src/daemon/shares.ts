@@ -33,6 +33,13 @@ export class Shares {
     return undefined;
   }
 
+  /** Counts what `owner` holds already, also beyond the limits. */
+  inherit(owner: Owner, count: number): void {
+    if (count === 0) return;
+    this.#groups.take(owner, count);
+    this.#held.set(owner.user, (this.#held.get(owner.user) ?? 0) + count);
+  }
+
   /** Takes `count` back from `owner`. */
   give(owner: Owner, count: number): void {
     const held = (this.#held.get(owner.user) ?? 0) - count;

@@ -13,6 +13,7 @@ import { Closing } from './closing.ts';
 import { Contents } from './contents.ts';
 import { EvidenceCache } from './evidence.ts';
 import type { Stages } from './handle.ts';
+import type { HandedOver } from './handed-over.ts';
 import { HandoutRecords } from './handout-records.ts';
 import { Handouts, type MountRecord } from './handouts.ts';
 import { filterInPieces } from './in-pieces.ts';
@@ -28,6 +29,7 @@ import { Preparation } from './preparation.ts';
 import { ShownImages } from './shown-images.ts';
 import { StoreClones } from './store-clones.ts';
 import { Stores } from './stores.ts';
+import { SuperblockWatches, type DescriptorStore } from './superblock-watches.ts';
 import { Sweeper } from './sweeper.ts';
 import { Versions } from './versions.ts';
 
@@ -50,13 +52,18 @@ export interface WorkshopOptions {
   readonly stateDirectory: string;
   readonly policies: Policies;
   readonly log: Log;
+  /** What an earlier process had kept is among it. */
+  readonly handed: readonly HandedOver[];
+  /** Keeps what the next process is to have. */
+  readonly descriptorStore: DescriptorStore;
 }
 
 /**
  * Builds it: probes the kernel, reads the newest versions, starts the first threads. From here on this thread has a
  * stage. Throws SyscallError, VersionsDamaged.
  */
-export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions): Workshop {
+export function openWorkshop(options: WorkshopOptions): Workshop {
+  const { stateDirectory, policies, log } = options;
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
   const versions = new Versions(stateDirectory);
   const stage = Stage.open('locked');
@@ -91,7 +98,10 @@ export function openWorkshop({ stateDirectory, policies, log }: WorkshopOptions)
     installed.releaseBroken();
   });
   const contents = new Contents({ entries: limits.contentsKept, bytes: limits.contentsBytesKept });
-  const handouts = new Handouts();
+  const handouts = new Handouts(SuperblockWatches.open(options.handed, options.descriptorStore));
+  if (handouts.inherited > 0) {
+    log.info({ superblocks: handouts.inherited }, 'what an earlier process handed out is in use');
+  }
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
   const sweeper = new Sweeper(stage, pool);
   // COMPAT(6.15): without such clones each mount is made anew.

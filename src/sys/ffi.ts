@@ -145,14 +145,6 @@ export const recvmsg: (fd: number, header: Memory, flags: number) => number = li
   'void *',
   'int',
 ]);
-export const sendto: (
-  fd: number,
-  bytes: Memory,
-  length: number,
-  flags: number,
-  address: Memory,
-  addressBytes: number,
-) => number = libc.func('sendto', 'long', ['int', 'void *', 'size_t', 'int', 'void *', 'uint']);
 export const setsockopt: (
   fd: number,
   level: number,

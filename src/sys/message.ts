@@ -149,13 +149,19 @@ function receivedDescriptors(): number[] {
 }
 
 /**
- * Writes as much of `bytes` (not empty) as there is room for, without waiting, and `fds` along with the first byte; the caller
- * keeps its descriptors, and sends what is left without them. Answers how many bytes went, or `again`: then nothing
- * went. Throws SyscallError (EPIPE where the peer is gone), RangeError for more than 253 descriptors.
+ * Writes as much of `bytes` (not empty) as there is room for, without waiting unless told to, and `fds` along with the first
+ * byte; the caller keeps its descriptors, and sends what is left without them. Answers how many bytes went, or `again`: then
+ * nothing went. Throws SyscallError (EPIPE where the peer is gone), RangeError for more than 253 descriptors.
  */
-export function sendMessage(fd: number, bytes: Uint8Array, fds: readonly number[] = []): number | 'again' {
+export function sendMessage(
+  fd: number,
+  bytes: Uint8Array,
+  fds: readonly number[] = [],
+  patience: 'none' | 'wait' = 'none',
+): number | 'again' {
   outgoing.prepare(bytes, bytes.length, fds.length === 0 ? 0 : writeDescriptors(fds));
-  const sent = ffi.sendmsg(fd, outgoing.header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const flags = MSG_NOSIGNAL | (patience === 'wait' ? 0 : MSG_DONTWAIT);
+  const sent = ffi.sendmsg(fd, outgoing.header, flags);
   if (sent < 0) {
     const code = lastErrnoName();
     outgoing.release();

@@ -1,3 +1,4 @@
+import { readFileSync, readlinkSync } from 'node:fs';
 import { check, lastErrnoName, SyscallError } from './errno.ts';
 import { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';
@@ -8,16 +9,27 @@ import { watchReadable, type Watch } from './readiness.ts';
 const IN_NONBLOCK = 0o4000;
 const IN_CLOEXEC = 0o2000000;
 const IN_DELETE_SELF = 0x400;
+const IN_Q_OVERFLOW = 0x4000;
 const IN_IGNORED = 0x8000;
 const eventBytes = 16;
 
 /** Room for 256 events, which have no names: the root of a filesystem is watched, not what is in it. */
 const events = ffi.allocate(256 * eventBytes);
 
+/** An inotify instance, for UnmountWatches (inotify_init1(2)). Throws SyscallError, EMFILE where root has no more of them. */
+export function createInotify(): OwnedFd {
+  return new OwnedFd(check('inotify_init1', ffi.inotifyInit(IN_NONBLOCK | IN_CLOEXEC)));
+}
+
+/** Whether `fd` is an inotify instance. */
+export function isInotify(fd: number): boolean {
+  return readlinkSync(descriptorPath(fd)) === 'anon_inode:inotify';
+}
+
 /**
  * Learns when superblocks go. The kernel tells nobody when the last descriptor or mount of one is gone, but it does end
- * an inotify watch on its root, which pins nothing (inotify(7), IN_UNMOUNT and IN_IGNORED). It keeps the process alive
- * until close().
+ * an inotify watch on its root, which pins nothing (inotify(7), IN_UNMOUNT and IN_IGNORED). Watches live as long as some process
+ * has the instance open. It keeps the process alive until close().
  */
 export class UnmountWatches implements Disposable {
   readonly #inotify: OwnedFd;
@@ -25,20 +37,26 @@ export class UnmountWatches implements Disposable {
   /** By watch descriptor. Two mounts of one superblock have one and the same. */
   readonly #gone = new Map<number, (() => void)[]>();
 
-  /** Throws SyscallError, EMFILE where the kernel has no more of them for this user. */
-  constructor() {
-    this.#inotify = new OwnedFd(check('inotify_init1', ffi.inotifyInit(IN_NONBLOCK | IN_CLOEXEC)));
-    this.#readable = watchReadable(this.#inotify.number, () => {
+  /** Takes over `inotify`, with the watches that another process may have left in it. */
+  constructor(inotify: OwnedFd) {
+    this.#inotify = inotify;
+    this.#readable = watchReadable(inotify.number, () => {
       this.drain();
     });
   }
 
-  /** Calls `gone` once the superblock of `mount` is gone. Throws SyscallError, ENOSPC where there are no more watches. */
-  add(mount: number, gone: () => void): void {
+  /**
+   * Watches the superblock of `mount`. Answers the watch descriptor, which none that is watched later gets: the kernel gives
+   * the next number each time, up to 2^31. Throws SyscallError, ENOSPC where there are no more watches.
+   */
+  watch(mount: number): number {
     const path = descriptorPath(mount);
     // Any kind of event would do: the two that count come unasked.
-    const watch = ffi.inotifyAddWatch(this.#inotify.number, path, IN_DELETE_SELF);
-    check('inotify_add_watch', watch);
+    return check('inotify_add_watch', ffi.inotifyAddWatch(this.#inotify.number, path, IN_DELETE_SELF));
+  }
+
+  /** Calls `gone` once the superblock of `watch` is gone. */
+  onGone(watch: number, gone: () => void): void {
     const known = this.#gone.get(watch);
     if (known === undefined) this.#gone.set(watch, [gone]);
     else known.push(gone);
@@ -57,6 +75,15 @@ export class UnmountWatches implements Disposable {
     }
   }
 
+  /** Takes note of what is gone by now, whether or not anybody was told: the kernel lists the watches there are (proc(5), fdinfo). */
+  recheck(): void {
+    const listed = readFileSync(`/proc/self/fdinfo/${this.#inotify.number}`, 'latin1');
+    const living = new Set(
+      Array.from(listed.matchAll(/^inotify wd:([0-9a-f]+) /gm), ([, watch = '']) => parseInt(watch, 16)),
+    );
+    for (const watch of [...this.#gone.keys()]) if (!living.has(watch)) this.#end(watch);
+  }
+
   close(): void {
     if (!this.#inotify.isOpen) return;
     this.#readable.stop();
@@ -69,11 +96,16 @@ export class UnmountWatches implements Disposable {
 
   #take(bytes: number): void {
     for (let at = 0; at + eventBytes <= bytes; at += eventBytes + events.readUInt32LE(at + 12)) {
-      if ((events.readUInt32LE(at + 4) & IN_IGNORED) === 0) continue;
-      const watch = events.readInt32LE(at);
-      const gone = this.#gone.get(watch) ?? [];
-      this.#gone.delete(watch);
-      for (const tell of gone) tell();
+      const mask = events.readUInt32LE(at + 4);
+      // More went than fits the kernel's queue (fs.inotify.max_queued_events).
+      if ((mask & IN_Q_OVERFLOW) !== 0) this.recheck();
+      else if ((mask & IN_IGNORED) !== 0) this.#end(events.readInt32LE(at));
     }
+  }
+
+  #end(watch: number): void {
+    const gone = this.#gone.get(watch) ?? [];
+    this.#gone.delete(watch);
+    for (const tell of gone) tell();
   }
 }

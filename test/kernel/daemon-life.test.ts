@@ -131,16 +131,17 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))("a service's lif
     });
     try {
       const host = await start({ environment: { NOTIFY_SOCKET: notifySocket } });
-      await host.until('READY=1 was sent', () => told.length >= 2);
-      expect(told[1]).toMatch(/^READY=1\nSTATUS=policy sha256:/);
+      await host.until('READY=1 was sent', () => told.length >= 3);
+      expect(told[1]).toMatch(/^FDSTORE=1\nFDNAME=superblocks-1-[0-9a-f]{16}\nFDPOLL=0$/);
+      expect(told[2]).toMatch(/^READY=1\nSTATUS=policy sha256:/);
       host.signal('SIGHUP');
-      await host.until('the reload was told', () => told.length >= 4);
-      expect(told[2]).toMatch(/^RELOADING=1\nMONOTONIC_USEC=\d+$/);
-      expect(told[3]).toMatch(/^READY=1\nSTATUS=policy sha256:/);
+      await host.until('the reload was told', () => told.length >= 5);
+      expect(told[3]).toMatch(/^RELOADING=1\nMONOTONIC_USEC=\d+$/);
+      expect(told[4]).toMatch(/^READY=1\nSTATUS=policy sha256:/);
       writePolicy(place.folder, { '10.toml': 'version = ' }, {});
       host.signal('SIGHUP');
-      await host.until('the failed reload was told', () => told.length >= 6);
-      expect(told[5]).toMatch(/^READY=1\nSTATUS=old policy in force: .*10\.toml:1: /);
+      await host.until('the failed reload was told', () => told.length >= 7);
+      expect(told[6]).toMatch(/^READY=1\nSTATUS=old policy in force: .*10\.toml:1: /);
       const client = host.connect();
       const { parameters } = await client.call('Describe');
       expect(parameters['policy']).toMatchObject({

@@ -19,6 +19,7 @@ import { KeptMounts } from '../../src/daemon/kept-mounts.ts';
 import { Pool, type PoolLimits } from '../../src/daemon/pool.ts';
 import { StoreClones } from '../../src/daemon/store-clones.ts';
 import { Stores } from '../../src/daemon/stores.ts';
+import { SuperblockWatches } from '../../src/daemon/superblock-watches.ts';
 import { Sweeper } from '../../src/daemon/sweeper.ts';
 import type { Features } from '../../src/mount/features.ts';
 import type { Policy, PolicyStore } from '../../src/policy/policy.ts';
@@ -63,6 +64,8 @@ export interface Room {
   mount(image: TakenImage, changes?: Partial<MountOrder>): Promise<OwnedFd>;
 }
 
+const noDescriptorStore = { keep: () => undefined, drop: () => undefined };
+
 const poolLimits: PoolLimits = {
   threads: 8,
   threadsPerUser: 2,
@@ -103,7 +106,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     measureOnPool(pool),
   );
   const contents = new Contents({ entries: 16, bytes: 1 << 20 });
-  const handouts = new Handouts();
+  const handouts = new Handouts(SuperblockWatches.open([], noDescriptorStore));
   const clones = new StoreClones(stage, features.overlayDetachedLayers);
   onTestFinished(async () => {
     closing.stop();

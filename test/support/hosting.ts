@@ -103,6 +103,8 @@ export interface HostOptions {
   readonly arguments?: readonly string[];
   /** The program to start, in place of the checkout's own. */
   readonly program?: string;
+  /** A command that is given the service's, and becomes it. */
+  readonly through?: readonly string[];
   /** A listening socket that is handed over as the service manager does it (sd_listen_fds(3)). */
   readonly listening?: number;
 }
@@ -249,6 +251,7 @@ function spawnService(options: HostOptions, socketPath: string): ChildProcess {
     [
       ...['--mount', '--propagation', 'private', '--'],
       ...(listening === undefined ? [] : handedOver),
+      ...(options.through ?? []),
       ...service,
     ],
     {
