@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { closesAtOnce } from '../sys/closes-at-once.ts';
 import { FairSplit } from './fair-split.ts';
 import type { Owner } from './owner.ts';
 import { threadFile } from './thread-file.ts';
@@ -21,6 +22,12 @@ interface Work {
   readonly batches: readonly Batch[];
 }
 
+const laneKinds: readonly LaneKind[] = ['at once', 'may wait'];
+
+function laneKey(user: number, kind: LaneKind): string {
+  return `${user} ${kind}`;
+}
+
 /** A thread, and the count of what it has begun to close of what it was given last, which it writes as it goes. */
 interface Closer {
   readonly worker: Worker;
@@ -34,9 +41,13 @@ function descriptorsIn(batches: readonly Batch[]): number {
 /** After a thread could not be started, for want of descriptors or memory: trying again at once would spin. */
 const retryMilliseconds = 1000;
 
-/** One user's descriptors that wait to be closed, oldest first. */
+/** What a lane is for: descriptors whose closing waits for nobody, or all others. */
+type LaneKind = 'at once' | 'may wait';
+
+/** One user's descriptors of one kind that wait to be closed, oldest first. */
 interface Lane {
   readonly owner: Owner;
+  readonly kind: LaneKind;
   waiting: Batch[];
   /** How many descriptors are not closed yet, those included that a closer is at. */
   backlog: number;
@@ -47,17 +58,20 @@ interface Lane {
  * Closes the descriptors that peers sent, where a close(2) that never returns hurts nobody else: a FUSE server may
  * leave a flush unanswered, and SO_LINGER makes a close wait for as long as the sender chose. Each user has a lane,
  * each lane at most one closer at a time, so that a close that hangs holds that user's lane alone. Closers are split
- * fairly among groups of users (fair-split.ts), so that many lanes of one group do not hold them all.
+ * fairly among groups of users (fair-split.ts), so that many lanes of one group do not hold them all. What is certain to wait
+ * for nobody (closes-at-once.ts) has lanes and one closer more of its own, whoever holds the others.
  */
 export class Closing {
   readonly #limits: ClosingLimits;
   readonly #onBug: (error: unknown) => void;
-  readonly #lanes = new Map<number, Lane>();
+  readonly #lanes = new Map<string, Lane>();
   readonly #ready: Lane[] = [];
   readonly #idle: Closer[] = [];
   readonly #threads = new Set<Closer>();
   readonly #working = new Map<Closer, Work>();
   readonly #split = new FairSplit();
+  /** Whether a closer is at what closes at once. */
+  #atOnce = false;
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -71,21 +85,39 @@ export class Closing {
 
   /** Takes over `fds` and closes them later, in their user's lane; then `closed` is called. */
   close(fds: readonly number[], owner: Owner, closed?: () => void): void {
-    if (fds.length === 0) return;
-    let lane = this.#lanes.get(owner.user);
+    const atOnce = fds.filter(closesAtOnce);
+    if (atOnce.length === 0 || atOnce.length === fds.length) {
+      this.#queue(owner, atOnce.length === 0 ? 'may wait' : 'at once', { fds, closed });
+    } else {
+      const mayWait = fds.filter((fd) => !atOnce.includes(fd));
+      let left = 2;
+      const each = (): void => {
+        left -= 1;
+        if (left === 0) closed?.();
+      };
+      this.#queue(owner, 'at once', { fds: atOnce, closed: each });
+      this.#queue(owner, 'may wait', { fds: mayWait, closed: each });
+    }
+    this.#dispatch();
+  }
+
+  #queue(owner: Owner, kind: LaneKind, batch: Batch): void {
+    if (batch.fds.length === 0) return;
+    const key = laneKey(owner.user, kind);
+    let lane = this.#lanes.get(key);
     if (lane === undefined) {
-      lane = { owner, waiting: [], backlog: 0, closing: false };
-      this.#lanes.set(owner.user, lane);
+      lane = { owner, kind, waiting: [], backlog: 0, closing: false };
+      this.#lanes.set(key, lane);
     }
     if (lane.waiting.length === 0 && !lane.closing) this.#ready.push(lane);
-    lane.waiting.push({ fds, closed });
-    lane.backlog += fds.length;
-    this.#dispatch();
+    lane.waiting.push(batch);
+    lane.backlog += batch.fds.length;
   }
 
   /** How many descriptors of `user` are not closed yet, those that hang included. */
   backlog(user: number): number {
-    return this.#lanes.get(user)?.backlog ?? 0;
+    const lanes = laneKinds.map((kind) => this.#lanes.get(laneKey(user, kind)));
+    return lanes.reduce((sum, lane) => sum + (lane?.backlog ?? 0), 0);
   }
 
   /** Threads that exist, for the checks against leaks. */
@@ -104,17 +136,16 @@ export class Closing {
   }
 
   #dispatch(): void {
-    const { threads } = this.#limits;
     while (this.#retry === undefined) {
-      const index = this.#ready.findIndex(({ owner }) => this.#split.mayTake(owner, 1, threads));
-      const closer = index < 0 ? undefined : this.#closer();
-      if (closer === undefined) return;
-      for (const lane of this.#ready.splice(index, 1)) this.#give(closer, lane);
+      const index = this.#ready.findIndex((lane) => this.#mayGive(lane));
+      if (index < 0) return;
+      for (const lane of this.#ready.splice(index, 1)) this.#give(this.#idle.pop() ?? this.#start(), lane);
     }
   }
 
-  #closer(): Closer | undefined {
-    return this.#idle.pop() ?? (this.#threads.size < this.#limits.threads ? this.#start() : undefined);
+  /** The limit is one of closers that may be left waiting. */
+  #mayGive({ owner, kind }: Lane): boolean {
+    return kind === 'at once' ? !this.#atOnce : this.#split.mayTake(owner, 1, this.#limits.threads);
   }
 
   #give(closer: Closer, lane: Lane): void {
@@ -122,7 +153,8 @@ export class Closing {
     const fds = batches.flatMap((batch) => batch.fds);
     lane.waiting = [];
     lane.closing = true;
-    this.#split.take(lane.owner, 1);
+    if (lane.kind === 'at once') this.#atOnce = true;
+    else this.#split.take(lane.owner, 1);
     this.#working.set(closer, { lane, batches });
     Atomics.store(closer.begun, 0, 0);
     closer.worker.postMessage(fds);
@@ -145,12 +177,13 @@ export class Closing {
   /** The closer is at `work` no longer: `gone` of its descriptors need no closing any more, and the next one closes `left`. */
   #leave(closer: Closer, { lane }: Work, gone: number, left: readonly Batch[]): void {
     this.#working.delete(closer);
-    this.#split.give(lane.owner, 1);
+    if (lane.kind === 'at once') this.#atOnce = false;
+    else this.#split.give(lane.owner, 1);
     lane.closing = false;
     lane.backlog -= gone;
     lane.waiting = [...left, ...lane.waiting];
     if (lane.waiting.length > 0) this.#ready.push(lane);
-    else if (lane.backlog === 0) this.#lanes.delete(lane.owner.user);
+    else if (lane.backlog === 0) this.#lanes.delete(laneKey(lane.owner.user, lane.kind));
   }
 
   /**

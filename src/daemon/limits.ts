@@ -189,7 +189,7 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   },
   closers: {
     value: 64,
-    why: 'Threads that close the descriptors of peers: one for each user whose closing hangs, and one for all others.',
+    why: 'Threads that close the descriptors of peers: one for each user whose closing hangs, and one for all others. What cannot hang has one more.',
   },
   installedImagesOpen: {
     value: 1024,

@@ -1,14 +1,16 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { limits } from '../../src/daemon/limits.ts';
 import { isSyscallError } from '../../src/sys/errno.ts';
-import { Host, makePlace, type Place } from '../support/hosting.ts';
+import { Host, makePlace, smallImage, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
+import { callWithImage, connectAs, descriptorsOf, errorName, threadsOf } from './acceptance-room.ts';
 
 const policy = `
 [[rules]]
@@ -31,6 +33,18 @@ async function roomSoon<Client>(connect: () => Client): Promise<Client> {
   }
 }
 
+/** Holds a closer of the service for an hour; then connects `count` times, once it is told to. */
+function startAttacker(
+  host: Host,
+  uid: number,
+  count: number,
+): ChildProcessByStdio<Writable, Readable, null> {
+  const script = join(import.meta.dirname, 'attack-closing.py');
+  const identity = [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--'];
+  const command = ['/usr/bin/python3', script, host.socketPath, String(count)];
+  return spawn('setpriv', [...identity, ...command], { stdio: ['pipe', 'pipe', 'inherit'] });
+}
+
 describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
   'a user whose descriptors hang as they are closed',
   () => {
@@ -51,21 +65,7 @@ describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
     test('fills the service with no more sockets than the limit allows, and keeps nobody else waiting', async () => {
       const before = openDescriptors();
       const count = 3 * limits.descriptorsInFlightPerUser;
-      const script = join(import.meta.dirname, 'attack-closing.py');
-      const attacker = spawn(
-        'setpriv',
-        [
-          '--reuid=1234',
-          '--regid=1234',
-          '--clear-groups',
-          '--',
-          '/usr/bin/python3',
-          script,
-          host.socketPath,
-          String(count),
-        ],
-        { stdio: ['pipe', 'pipe', 'inherit'] },
-      );
+      const attacker = startAttacker(host, 1234, count);
       try {
         const said = createInterface(attacker.stdout)[Symbol.asyncIterator]();
         expect((await said.next()).value).toBe('hanging');
@@ -83,6 +83,45 @@ describe.skipIf(needs('kernel', isRoot, 'only root can take other identities'))(
       } finally {
         attacker.kill('SIGKILL');
         await once(attacker, 'close');
+      }
+    });
+
+    test('keeps no image of others open, however many such users hold all closers', async () => {
+      const closers = 3;
+      const folder = join(place.folder, 'few');
+      mkdirSync(folder);
+      const few = await Host.start({
+        folder,
+        policy: { '10.toml': policy },
+        arguments: ['--limit', `closers=${closers}`],
+      });
+      const threads = threadsOf(few.pid);
+      const attackers = Array.from({ length: closers }, (_, index) => startAttacker(few, 2000 + index, 0));
+      try {
+        for (const attacker of attackers) {
+          const said = createInterface(attacker.stdout)[Symbol.asyncIterator]();
+          expect((await said.next()).value).toBe('hanging');
+        }
+        const held = (prefix: string): number =>
+          descriptorsOf(few.pid).filter((each) => each.startsWith(prefix)).length;
+        // One was there from the start.
+        await few.until('every closer hangs', () => threadsOf(few.pid) >= threads + closers - 1);
+        const before = held('/memfd:image');
+        const client = connectAs(few, 3000);
+        for (let call = 0; call < 4; call += 1) {
+          const reply = await callWithImage(client, 'Verify', smallImage({ name: String(call) }), {
+            allowUnsigned: true,
+          });
+          expect(reply.error).toBe(errorName('DeniedByPolicy'));
+        }
+        await few.until('the images are closed', () => held('/memfd:image') === before);
+        client.close();
+      } finally {
+        for (const attacker of attackers) {
+          attacker.kill('SIGKILL');
+          await once(attacker, 'close');
+        }
+        await few.stop();
       }
     });
   },
