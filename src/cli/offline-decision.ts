@@ -11,7 +11,7 @@ import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
 import { DiskImageError } from '../ddi/errors.ts';
 import { nativeArchitecture } from '../ddi/native-architecture.ts';
-import { findRootPartition } from '../ddi/root-partition.ts';
+import { findMountedPartition } from '../ddi/mounted-partition.ts';
 import type { ImageContents, Question } from '../policy/question.ts';
 import { verifyFiles } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
@@ -131,7 +131,7 @@ function withImageRead(policy: Policy, question: Question, path: string): Explan
 function readContents(path: string, fileSystem: FileSystem): ImageContents {
   if (isScanned(fileSystem)) return scanImage(readImage(path));
   if (fileSystem === 'ddi')
-    withDiskSource(path, (source) => findRootPartition(source, nativeArchitecture(process.arch)));
+    withDiskSource(path, (source) => findMountedPartition(source, nativeArchitecture(process.arch)));
   else demandSuperblock(fileSystem, readHead(path), statSync(path).size);
   return { fileSystem, devices: undefined, missingDigest: false };
 }

@@ -1,5 +1,5 @@
 import type { Digest } from '../base/digest.ts';
-import type { RootPartition } from '../ddi/root-partition.ts';
+import type { MountedPartition } from '../ddi/mounted-partition.ts';
 import { handedOutMilliseconds } from '../store/handed-out.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
 import { bytesOf, type ScannedImage } from './object-table.ts';
@@ -23,7 +23,7 @@ export class Contents {
   readonly #bytesMax: number;
   readonly #entries = new Map<Digest, Entry>();
   readonly #identified = new Set<string>();
-  readonly #disks = new Map<Digest, RootPartition>();
+  readonly #disks = new Map<Digest, MountedPartition>();
   #bytes = 0;
 
   constructor(limits: { readonly entries: number; readonly bytes: number }) {
@@ -79,12 +79,12 @@ export class Contents {
   }
 
   /** What is mounted of the disk image of `digest`, or undefined where it has to be read. */
-  disk(digest: Digest): RootPartition | undefined {
+  disk(digest: Digest): MountedPartition | undefined {
     return this.#disks.get(digest);
   }
 
   /** Remembers what is mounted of a disk image. */
-  setDisk(digest: Digest, root: RootPartition): void {
+  setDisk(digest: Digest, root: MountedPartition): void {
     if (this.#disks.size >= this.#entriesMax) this.#disks.clear();
     this.#disks.set(digest, root);
   }

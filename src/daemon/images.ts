@@ -1,6 +1,6 @@
 import { BadFileDescriptor, ImageNotImmutable, LimitExceeded } from '../api/mount-delegation.ts';
 import type { Digest } from '../base/digest.ts';
-import type { RootPartition } from '../ddi/root-partition.ts';
+import type { MountedPartition } from '../ddi/mounted-partition.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ImageContents } from '../policy/question.ts';
 import { isScanned, type FileSystem, type UnscannedFileSystem } from '../trust/file-system.ts';
@@ -41,7 +41,7 @@ export interface TakenImage extends Disposable {
    */
   contents(fileSystem: FileSystem): Promise<ImageContents> | ImageContents;
   /** What is mounted of it where it is a disk image. Throws or rejects as scan. */
-  disk(): Promise<RootPartition> | RootPartition;
+  disk(): Promise<MountedPartition> | MountedPartition;
 }
 
 /** What taking images needs. */
@@ -243,7 +243,7 @@ export class Images {
     return { fileSystem: 'ddi', devices: undefined, missingDigest: false };
   }
 
-  #disk(taken: Taken, peer: Owner): Promise<RootPartition> | RootPartition {
+  #disk(taken: Taken, peer: Owner): Promise<MountedPartition> | MountedPartition {
     const { pool, contents } = this.#options;
     const known = contents.disk(taken.digest);
     if (known !== undefined) return known;

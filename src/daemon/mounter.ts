@@ -1,5 +1,5 @@
 import { IncompatibleImage, KernelUnsupported } from '../api/mount-delegation.ts';
-import type { RootPartition } from '../ddi/root-partition.ts';
+import type { MountedPartition } from '../ddi/mounted-partition.ts';
 import type { Features } from '../mount/features.ts';
 import { isDeviceFileSystem } from '../mount/file-systems.ts';
 import { loopsOf, planMount, type PlanInput } from '../mount/plan.ts';
@@ -91,7 +91,7 @@ export class Mounter {
   }
 
   /** The root partition of a disk image, checked by its hashes where it has some and the kernel can. */
-  #disk(order: MountOrder, { fileSystem, range, hashes }: RootPartition): Promise<OwnedFd> | OwnedFd {
+  #disk(order: MountOrder, { fileSystem, range, hashes }: MountedPartition): Promise<OwnedFd> | OwnedFd {
     const part = { ...inputOf(order, fileSystem), range, ...(hashes === undefined ? {} : { hashes }) };
     loopsOf(part, this.#options.features);
     return this.#make(order, part, []);

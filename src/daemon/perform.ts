@@ -3,7 +3,7 @@ import { ImageError } from '../composefs/errors.ts';
 import { scanImage } from '../composefs/scan.ts';
 import { DiskImageError } from '../ddi/errors.ts';
 import { nativeArchitecture } from '../ddi/native-architecture.ts';
-import { findRootPartition, type RootPartition } from '../ddi/root-partition.ts';
+import { findMountedPartition, type MountedPartition } from '../ddi/mounted-partition.ts';
 import type { PlanInput } from '../mount/plan.ts';
 import { formatObjects, HandedOutImages } from '../store/handed-out.ts';
 import { mountedImages } from '../store/mounted-images.ts';
@@ -114,9 +114,9 @@ function identify(fd: number, { bytes, fileSystem }: TaskOf<'identify'>): void {
 }
 
 /** What is to be mounted of a disk image. What is wrong with it is IncompatibleImage, with the offset. */
-function dissect(fd: number, bytes: number): RootPartition {
+function dissect(fd: number, bytes: number): MountedPartition {
   try {
-    return findRootPartition(fileSource(fd, bytes), nativeArchitecture(process.arch));
+    return findMountedPartition(fileSource(fd, bytes), nativeArchitecture(process.arch));
   } catch (error) {
     if (error instanceof DiskImageError) throw new IncompatibleImage({ reason: error.message });
     throw error;

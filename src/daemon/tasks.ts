@@ -1,6 +1,6 @@
 import type { Digest } from '../base/digest.ts';
 import type { PlanInput } from '../mount/plan.ts';
-import type { RootPartition } from '../ddi/root-partition.ts';
+import type { MountedPartition } from '../ddi/mounted-partition.ts';
 import type { UnscannedFileSystem } from '../trust/file-system.ts';
 import type { Features } from '../mount/features.ts';
 import type { Leavings } from '../sys/stage.ts';
@@ -106,7 +106,7 @@ export interface TaskValues {
   readonly measure: { readonly digest: Digest };
   readonly scan: { readonly scan: ScannedImage };
   readonly identify: Record<string, never>;
-  readonly dissect: { readonly root: RootPartition };
+  readonly dissect: { readonly root: MountedPartition };
   readonly inspect: { readonly directories: readonly DirectoryFacts[] };
   readonly clone: Record<string, never>;
   readonly missing: MissingObjects;

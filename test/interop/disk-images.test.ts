@@ -7,7 +7,7 @@ import { memorySource } from '../support/memory-source.ts';
 import { compareVersions } from '../../src/ddi/compare-versions.ts';
 import { dissect } from '../../src/ddi/dissect.ts';
 import { readPartitionTable } from '../../src/ddi/gpt.ts';
-import { findRootPartition } from '../../src/ddi/root-partition.ts';
+import { findMountedPartition } from '../../src/ddi/mounted-partition.ts';
 import { kindName, partitionKind } from '../../src/ddi/partition-kinds.ts';
 import { digestOf, Host, makePlace, Signer } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
@@ -118,6 +118,10 @@ describe.skipIf(
       ],
     },
     {
+      name: 'usr alone',
+      partitions: [['Type=usr', 'Format=squashfs', 'CopyFiles=/usr:/', 'Minimize=best']],
+    },
+    {
       name: 'two versions, and one that is not to be mounted',
       partitions: [
         [...root, 'Label=os_9'],
@@ -189,7 +193,7 @@ describe.skipIf(
       key: join(folder, 'key'),
       certificate: join(folder, 'crt'),
     });
-    const { fileSystem, range, hashes } = findRootPartition(memorySource(image), 'x86-64');
+    const { fileSystem, range, hashes } = findMountedPartition(memorySource(image), 'x86-64');
     expect(fileSystem).toBe('squashfs');
     if (hashes === undefined) throw new Error('no hashes were found');
     const [data, tops] = [range, hashes.range].map(({ offset, bytes }, index) => {

@@ -125,6 +125,11 @@ unscanned = true
       },
     );
 
+    test('with usr and no root: what is mounted is what belongs at /usr', async () => {
+      using mount = mounted(await show(diskOf([{ ...plain('squashfs'), type: usrType }])));
+      expect(readRelease(mount)).toBe('ID=test\n');
+    });
+
     test('by name, as an installed file', async () => {
       const path = join(place.folder, 'images/disk.raw');
       const image = diskOf([plain('squashfs')]);
@@ -223,9 +228,13 @@ unscanned = true
         'has the root hash',
       ],
       [
-        'a usr partition',
-        () => diskOf([{ ...root(), type: usrType }]),
-        'is a usr partition; images are mounted that have all in root',
+        'a usr partition beside root',
+        () => {
+          const first = root().last + 1;
+          const usr = { ...root(), type: usrType, uuid: testUuid(2), first, last: first + 7 };
+          return diskOf([root(), { ...usr, content: Buffer.alloc(8) }]);
+        },
+        'the partition 2 is a usr partition beside root, 1',
       ],
       [
         'no filesystem',

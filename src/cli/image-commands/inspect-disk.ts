@@ -4,7 +4,7 @@ import { DiskImageError } from '../../ddi/errors.ts';
 import { readPartitionTable, type PartitionTable } from '../../ddi/gpt.ts';
 import { nativeArchitecture } from '../../ddi/native-architecture.ts';
 import { kindName } from '../../ddi/partition-kinds.ts';
-import { findRootPartition, type RootPartition } from '../../ddi/root-partition.ts';
+import { findMountedPartition, type MountedPartition } from '../../ddi/mounted-partition.ts';
 import { CommandError } from '../command-error.ts';
 import { withDiskSource } from '../disk-source.ts';
 import { measureFile, withPath } from '../input-file.ts';
@@ -19,7 +19,7 @@ interface Disk {
   /** Those that count on this machine, by their place on the disk. */
   readonly partitions: readonly DissectedPartition[];
   /** What is mounted, or why nothing is. */
-  readonly mounted: RootPartition | string;
+  readonly mounted: MountedPartition | string;
 }
 
 /** Prints the partitions of a disk image, by the names that systemd-dissect gives them. Throws CommandError. */
@@ -40,7 +40,7 @@ function diskOf(path: string): Disk {
         table,
         bytes: source.bytes,
         partitions,
-        mounted: mountedOf(() => findRootPartition(source, native)),
+        mounted: mountedOf(() => findMountedPartition(source, native)),
       };
     } catch (error) {
       if (error instanceof DiskImageError) throw new CommandError(`${path}: ${error.message}`);
@@ -49,7 +49,7 @@ function diskOf(path: string): Disk {
   });
 }
 
-function mountedOf(find: () => RootPartition): RootPartition | string {
+function mountedOf(find: () => MountedPartition): MountedPartition | string {
   try {
     return find();
   } catch (error) {
@@ -78,7 +78,7 @@ function describe(digest: Digest, { table, bytes, partitions, mounted }: Disk): 
     })),
     ...(typeof mounted === 'string'
       ? { refused: mounted }
-      : { root: { fileSystem: mounted.fileSystem, rootHash: mounted.hashes?.table.rootHash } }),
+      : { [mounted.part]: { fileSystem: mounted.fileSystem, rootHash: mounted.hashes?.table.rootHash } }),
   };
 }
 
@@ -95,10 +95,10 @@ function summarize(digest: Digest, { table, bytes, partitions, mounted }: Disk):
     ),
     ...(typeof mounted === 'string'
       ? [`Mounted:       nothing: ${mounted}`]
-      : [`Mounted:       root, as ${mounted.fileSystem}${hashesOf(mounted)}`]),
+      : [`Mounted:       ${mounted.part}, as ${mounted.fileSystem}${hashesOf(mounted)}`]),
   ];
 }
 
-function hashesOf({ hashes }: RootPartition): string {
+function hashesOf({ hashes }: MountedPartition): string {
   return hashes === undefined ? '' : `, checked by dm-verity where there is one: ${hashes.table.rootHash}`;
 }

@@ -57,11 +57,20 @@ describe.skipIf(process.arch !== 'x64')('what is told of a disk image', () => {
     });
   });
 
-  test('why nothing is mounted, where its partitions can be told', () => {
-    const usr = { ...root, type: '8484680c-9521-48c6-9c11-b0720656f69e', uuid: testUuid(3) };
+  const usr = { ...root, type: '8484680c-9521-48c6-9c11-b0720656f69e', uuid: testUuid(3) };
+
+  test('that usr is mounted where there is no root', () => {
     expect(told(makeDisk({ partitions: [usr] }))).toMatchObject({
       partitions: [{ designator: 'usr' }],
-      refused: expect.stringContaining('is a usr partition') as string,
+      usr: { fileSystem: 'squashfs' },
+    });
+  });
+
+  test('why nothing is mounted, where its partitions can be told', () => {
+    const beside = { ...usr, first: 60, last: 67 };
+    expect(told(makeDisk({ partitions: [root, beside] }))).toMatchObject({
+      partitions: [{ designator: 'root' }, { designator: 'usr' }],
+      refused: expect.stringContaining('is a usr partition beside root') as string,
     });
   });
 

@@ -16,7 +16,9 @@ interface Range {
 }
 
 /** What is mounted of a disk image. */
-export interface RootPartition {
+export interface MountedPartition {
+  /** The mount is the root of a system, or what belongs at /usr of one. */
+  readonly part: 'root' | 'usr';
   readonly fileSystem: 'erofs' | UnscannedFileSystem;
   readonly range: Range;
   /** Where the image has a partition of hashes for it. */
@@ -24,32 +26,38 @@ export interface RootPartition {
 }
 
 /**
- * Finds what is to be mounted of a disk image on a machine of the architecture `native`: its root partition, whose filesystem
- * is named here, never guessed by the kernel. Throws DiskImageError, also for an image with a usr partition, since root without it
- * is not the tree that was meant.
+ * Finds what is to be mounted of a disk image on a machine of the architecture `native`: its root partition, or its usr partition
+ * where it has no root. The filesystem is named here, never guessed by the kernel. Throws DiskImageError, also for an image with
+ * both: a mount is one filesystem, over which a container can lay its own overlay, and root without usr is not the tree that was meant.
  */
-export function findRootPartition(source: ByteSource, native: Architecture): RootPartition {
+export function findMountedPartition(source: ByteSource, native: Architecture): MountedPartition {
   const found = dissect(readPartitionTable(source), native);
-  const usr = found.get('usr');
-  if (usr !== undefined)
+  const [root, usr] = [found.get('root'), found.get('usr')];
+  if (root !== undefined && usr !== undefined)
     throw new DiskImageError(
       usr.offset,
-      `the partition ${usr.number} is a usr partition; images are mounted that have all in root`,
+      `the partition ${usr.number} is a usr partition beside root, ${root.number}; images are mounted that have all in one of them`,
     );
-  const root = found.get('root');
-  if (root === undefined) throw new RangeError('neither root nor usr was found');
-  const fileSystem = fileSystemOf(source, root);
-  const range = { offset: root.offset, bytes: root.bytes };
-  const hashes = found.get('root-verity');
-  if (hashes === undefined) return { fileSystem, range };
-  const table = readVerityTree(source, root, hashes);
-  return { fileSystem, range, hashes: { range: { offset: hashes.offset, bytes: hashes.bytes }, table } };
+  const data = root ?? usr;
+  if (data === undefined) throw new RangeError('neither root nor usr was found');
+  const part = root === undefined ? 'usr' : 'root';
+  const fileSystem = fileSystemOf(source, data);
+  const range = { offset: data.offset, bytes: data.bytes };
+  const hashes = found.get(`${part}-verity`);
+  if (hashes === undefined) return { part, fileSystem, range };
+  const table = readVerityTree(source, data, hashes);
+  return {
+    part,
+    fileSystem,
+    range,
+    hashes: { range: { offset: hashes.offset, bytes: hashes.bytes }, table },
+  };
 }
 
 function fileSystemOf(
   source: ByteSource,
   { offset, bytes, number }: DissectedPartition,
-): RootPartition['fileSystem'] {
+): MountedPartition['fileSystem'] {
   const head = source.read(offset, Math.min(bytes, headBytes));
   const fileSystem = recogniseFileSystem(head);
   if (fileSystem === 'erofs') return fileSystem;
