@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { parseDigest } from '../base/digest.ts';
 import { ImageError } from '../composefs/errors.ts';
 import { scanImage } from '../composefs/scan.ts';
+import { asksForRootHash, decide } from '../policy/decide.ts';
 import type { Explanation } from '../policy/explain.ts';
 import { explain } from '../policy/explain.ts';
 import { imageSuffixes } from '../policy/image-names.ts';
@@ -11,7 +12,7 @@ import { defaultPolicyDirectories, loadPolicy } from '../policy/load.ts';
 import type { Policy, VerityLevel } from '../policy/policy.ts';
 import { DiskImageError } from '../ddi/errors.ts';
 import { nativeArchitecture } from '../ddi/native-architecture.ts';
-import { findMountedPartition } from '../ddi/mounted-partition.ts';
+import { findMountedPartition, type MountedPartition } from '../ddi/mounted-partition.ts';
 import type { ImageContents, Question } from '../policy/question.ts';
 import { verifyFiles } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
@@ -95,7 +96,7 @@ export function decideOffline(asked: OfflineQuestion): OfflineDecision {
     now: new Date(),
     newestVersion: newestVersions(asked.state, notChecked),
   };
-  const explanation = withImageRead(policy, question, path);
+  const explanation = withImageRead(policy, question, files, path);
   const { decision } = explanation;
   if (decision.outcome === 'allow') {
     const { fileSystem } = decision.constraints;
@@ -109,29 +110,50 @@ export function decideOffline(asked: OfflineQuestion): OfflineDecision {
 }
 
 /** The service looks into an image only once the policy has let it in, and then asks again with what it found. */
-function withImageRead(policy: Policy, question: Question, path: string): Explanation {
-  const first = explain(policy, question);
-  const { decision } = first;
-  if (decision.outcome === 'deny') return first;
-  const { fileSystem } = decision.constraints;
+function withImageRead(
+  policy: Policy,
+  unread: Question,
+  files: readonly Uint8Array[],
+  path: string,
+): Explanation {
+  let explanation = explain(policy, unread);
   try {
-    return explain(policy, { ...question, contents: readContents(path, fileSystem) });
+    const question = withRootHash(policy, unread, files, path);
+    if (question !== unread) explanation = explain(policy, question);
+    const { decision } = explanation;
+    if (decision.outcome === 'deny') return explanation;
+    return explain(policy, { ...question, contents: readContents(path, decision.constraints.fileSystem) });
   } catch (error) {
     const isImage = [ImageError, SuperblockInvalid, DiskImageError].some((known) => error instanceof known);
     if (!isImage || !(error instanceof Error)) throw error;
-    const refusal = {
-      kind: 'IncompatibleImage' as const,
-      rule: decision.rule.name,
-      message: error.message,
-    };
-    return { ...first, decision: { outcome: 'deny', refusal } };
+    const { decision } = explanation;
+    const rule = decision.outcome === 'allow' ? decision.rule.name : undefined;
+    const refusal = { kind: 'IncompatibleImage' as const, rule, message: error.message };
+    return { ...explanation, decision: { outcome: 'deny', refusal } };
   }
+}
+
+/** What the root hash adds that a disk image itself brings signed, where it is asked about. Throws DiskImageError. */
+function withRootHash(
+  policy: Policy,
+  question: Question,
+  files: readonly Uint8Array[],
+  path: string,
+): Question {
+  if (!asksForRootHash(policy, question, decide(policy, question))) return question;
+  const { signed } = findMounted(path);
+  if (signed === undefined) return question;
+  const verification = verifyFiles(files, question.digest, policy, signed);
+  return { ...question, rootHash: signed.rootHash, verification };
+}
+
+function findMounted(path: string): MountedPartition {
+  return withDiskSource(path, (source) => findMountedPartition(source, nativeArchitecture(process.arch)));
 }
 
 function readContents(path: string, fileSystem: FileSystem): ImageContents {
   if (isScanned(fileSystem)) return scanImage(readImage(path));
-  if (fileSystem === 'ddi')
-    withDiskSource(path, (source) => findMountedPartition(source, nativeArchitecture(process.arch)));
+  if (fileSystem === 'ddi') findMounted(path);
   else demandSuperblock(fileSystem, readHead(path), statSync(path).size);
   return { fileSystem, devices: undefined, missingDigest: false };
 }

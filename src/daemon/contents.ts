@@ -24,6 +24,7 @@ export class Contents {
   readonly #entries = new Map<Digest, Entry>();
   readonly #identified = new Set<string>();
   readonly #disks = new Map<Digest, MountedPartition>();
+  #diskBytes = 0;
   #bytes = 0;
 
   constructor(limits: { readonly entries: number; readonly bytes: number }) {
@@ -84,9 +85,14 @@ export class Contents {
   }
 
   /** Remembers what is mounted of a disk image. */
-  setDisk(digest: Digest, root: MountedPartition): void {
-    if (this.#disks.size >= this.#entriesMax) this.#disks.clear();
-    this.#disks.set(digest, root);
+  setDisk(digest: Digest, disk: MountedPartition): void {
+    const bytes = disk.signed?.signature.length ?? 0;
+    if (this.#disks.size >= this.#entriesMax || this.#diskBytes + bytes > this.#bytesMax / 16) {
+      this.#disks.clear();
+      this.#diskBytes = 0;
+    }
+    this.#disks.set(digest, disk);
+    this.#diskBytes += bytes;
   }
 
   #remove(digest: Digest): void {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Digest } from '../base/digest.ts';
 import type { Policy } from '../policy/policy.ts';
 import { verifyFiles } from '../policy/verify-files.ts';
+import type { SignedRootHash } from '../trust/root-hash-signature.ts';
 import type { Verification } from '../trust/verify.ts';
 
 /**
@@ -17,25 +18,36 @@ export class EvidenceCache {
     this.#entriesMax = entriesMax;
   }
 
-  /** As `verifyFiles`. The bytes of `files` must not change later. */
-  verify(files: readonly Uint8Array[], digest: Digest, policy: Policy): Verification {
+  /** As `verifyFiles`. The bytes of `files`, and of `rootHash`, must not change later. */
+  verify(
+    files: readonly Uint8Array[],
+    digest: Digest,
+    policy: Policy,
+    rootHash?: SignedRootHash,
+  ): Verification {
     let memory = this.#policies.get(policy);
     if (memory === undefined) {
       memory = { byFile: new WeakMap(), byBytes: new Map() };
       this.#policies.set(policy, memory);
     }
-    const only = files.length === 1 ? files[0] : undefined;
+    const only = files.length === 1 && rootHash === undefined ? files[0] : undefined;
     const recent = only === undefined ? undefined : memory.byFile.get(only);
     if (recent?.digest === digest) return recent.verification;
-    const verification = this.#byBytes(memory, files, digest, policy);
+    const verification = this.#byBytes(memory, files, digest, policy, rootHash);
     if (only !== undefined) memory.byFile.set(only, { digest, verification });
     return verification;
   }
 
-  #byBytes(memory: PolicyMemory, files: readonly Uint8Array[], digest: Digest, policy: Policy): Verification {
-    const key = keyOf(files, digest);
+  #byBytes(
+    memory: PolicyMemory,
+    files: readonly Uint8Array[],
+    digest: Digest,
+    policy: Policy,
+    rootHash: SignedRootHash | undefined,
+  ): Verification {
+    const key = keyOf(files, digest, rootHash);
     const known = memory.byBytes.get(key);
-    const verification = known ?? verifyFiles(files, digest, policy);
+    const verification = known ?? verifyFiles(files, digest, policy, rootHash);
     if (!isWorthKeeping(verification)) return verification;
     memory.byBytes.delete(key);
     memory.byBytes.set(key, verification);
@@ -67,8 +79,9 @@ function isWorthKeeping({ statements, digestSignatures, faults }: Verification):
 }
 
 /** Each file is preceded by its length, so that no two lists of files give the same bytes. */
-function keyOf(files: readonly Uint8Array[], digest: Digest): string {
+function keyOf(files: readonly Uint8Array[], digest: Digest, rootHash: SignedRootHash | undefined): string {
   const hash = createHash('sha256').update(digest);
   for (const file of files) hash.update(`\n${file.length}\n`).update(file);
+  if (rootHash !== undefined) hash.update(`\n${rootHash.rootHash}\n`).update(rootHash.signature);
   return hash.digest('base64');
 }

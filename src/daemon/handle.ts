@@ -1,12 +1,14 @@
 import { DigestMismatch } from '../api/mount-delegation.ts';
-import { decide } from '../policy/decide.ts';
+import { asksForRootHash, decide } from '../policy/decide.ts';
 import { attributes, type Attribute, type Policy } from '../policy/policy.ts';
 import type { Decision, Evidence, Question } from '../policy/question.ts';
 import { misfit } from '../policy/requirements.ts';
 import type { OwnedFd } from '../sys/fd.ts';
+import type { SignedRootHash } from '../trust/root-hash-signature.ts';
 import type { Adder } from './adder.ts';
 import type { EvidenceCache } from './evidence.ts';
-import type { Images } from './images.ts';
+import type { MountRecord } from './handouts.ts';
+import type { Images, TakenImage } from './images.ts';
 import type { Mounter } from './mounter.ts';
 import type { Peer } from './peer.ts';
 import type { Policies } from './policies.ts';
@@ -70,10 +72,11 @@ export async function mount(
     const { policy, generation } = stages.policies.current;
     using image = await stages.images.take(request.image, peer, policy);
     using stores = await stages.stores.resolve(request.stores, peer, policy);
-    const { allowed, question, files } = await judge(request, image, stores, peer, policy, stages, found);
+    const judged = await judge(request, image, stores, peer, policy, stages, found);
+    const { allowed, question } = judged;
     const { evidence } = allowed;
     const constraints = { ...allowed.constraints, attributes: together(allowed, request) };
-    const record = { question, ...worthKeeping(files, request.signatures), evidence };
+    const record = { question, ...worthKeeping(judged, request.signatures), evidence };
     using mounted = await stages.mounter.mount({
       image,
       constraints,
@@ -153,6 +156,8 @@ interface Judged {
   readonly question: Question;
   /** The signature files that were shown. */
   readonly files: readonly Uint8Array[];
+  /** The signed root hash that the image brought, where it was asked about. */
+  readonly rootHash: SignedRootHash | undefined;
 }
 
 /** Bytes of signature files that are kept with a mount: sixteen signatures on a statement have a fifth of it. */
@@ -160,10 +165,12 @@ const keptBytesMax = 16_384;
 
 /** A client that shows more has its mount listed by Reload as if it had shown nothing. */
 function worthKeeping(
-  files: readonly Uint8Array[],
+  { files, rootHash }: Pick<Judged, 'files' | 'rootHash'>,
   sent: readonly Uint8Array[],
-): { readonly files: readonly Uint8Array[]; readonly sentBytes: number } {
-  return bytesOf(files) <= keptBytesMax ? { files, sentBytes: bytesOf(sent) } : { files: [], sentBytes: 0 };
+): Pick<MountRecord, 'files' | 'rootHash' | 'sentBytes'> {
+  const brought = rootHash === undefined ? [] : [rootHash.signature];
+  if (bytesOf([...files, ...brought]) > keptBytesMax) return { files: [], sentBytes: 0 };
+  return { files, rootHash, sentBytes: bytesOf([...sent, ...brought]) };
 }
 
 function bytesOf(files: readonly Uint8Array[]): number {
@@ -173,7 +180,7 @@ function bytesOf(files: readonly Uint8Array[]): number {
 /** Verifies and decides; throws Refused, or DigestMismatch where the image is not the one that was asked for. */
 async function judge(
   request: VerifyRequest & Partial<Pick<AddObjectsRequest, 'addTo'>>,
-  image: KnownImage,
+  image: KnownImage & Partial<Pick<TakenImage, 'disk'>>,
   stores: Pick<ResolvedStores, 'names' | 'directories'>,
   peer: Peer,
   policy: Policy,
@@ -185,7 +192,7 @@ async function judge(
     throw new DigestMismatch({ expected: request.digest, found: image.digest });
   }
   const files = signatureFiles(request, image);
-  const question: Question = {
+  const unread: Question = {
     caller: peer.caller,
     digest: image.digest,
     location: image.location,
@@ -199,12 +206,23 @@ async function judge(
     now: new Date(),
     newestVersion: (rule, name) => stages.versions.newest(rule, name),
   };
-  const allowed = allow(decide(policy, question), found);
+  const first = decide(policy, unread);
+  const rootHash = asksForRootHash(policy, unread, first) ? (await image.disk?.())?.signed : undefined;
+  const question =
+    rootHash === undefined
+      ? unread
+      : {
+          ...unread,
+          rootHash: rootHash.rootHash,
+          verification: stages.evidence.verify(files, image.digest, policy, rootHash),
+        };
+  const allowed = allow(rootHash === undefined ? first : decide(policy, question), found);
   // The bytes are looked at only now that somebody has vouched for them; what is found is decided by the same rules.
   const contents = await image.contents(allowed.constraints.fileSystem);
   const scanned = { ...question, contents };
   const fits = misfit(contents, allowed.constraints) === undefined;
-  return { allowed: fits ? allowed : allow(decide(policy, scanned), found), question: scanned, files };
+  const last = fits ? allowed : allow(decide(policy, scanned), found);
+  return { allowed: last, question: scanned, files, rootHash };
 }
 
 function allow(decision: Decision, found: Findings): Allowed {

@@ -1,5 +1,6 @@
 import { LimitExceeded } from '../api/mount-delegation.ts';
 import type { Evidence, Question } from '../policy/question.ts';
+import type { SignedRootHash } from '../trust/root-hash-signature.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { Owner } from './owner.ts';
 import { Shares } from './shares.ts';
@@ -40,7 +41,9 @@ export interface MountRecord {
   readonly question: Question;
   /** The signature files that were shown: another policy has other keys. */
   readonly files: readonly Uint8Array[];
-  /** How many bytes of `files` came with the request: they are held for this record alone. */
+  /** The signed root hash that the image brought, where it was asked about. */
+  readonly rootHash?: SignedRootHash | undefined;
+  /** How many bytes of these came with the request: they are held for this record alone. */
   readonly sentBytes: number;
   readonly evidence: Evidence;
 }
@@ -75,7 +78,10 @@ export class LiveMount {
     const key = [uid, root, gids.join(), question.location, evidence.rule].join('\n');
     this.#forget(key);
     const fits = this.#sent.take(peer, record.sentBytes) === undefined;
-    this.#records.set(key, { record: fits ? record : { ...record, files: [], sentBytes: 0 }, peer });
+    this.#records.set(key, {
+      record: fits ? record : { ...record, files: [], rootHash: undefined, sentBytes: 0 },
+      peer,
+    });
     const [oldest] = this.#records.keys();
     if (this.#records.size > recordsMax && oldest !== undefined) this.#forget(oldest);
   }

@@ -90,9 +90,14 @@ export class Mounter {
     return this.#make(order, input, []);
   }
 
-  /** The root partition of a disk image, checked by its hashes where it has some and the kernel can. */
+  /**
+   * The root or usr partition of a disk image, checked by its hashes where it has some and the kernel can, or where these alone are
+   * vouched for.
+   */
   #disk(order: MountOrder, { fileSystem, range, hashes }: MountedPartition): Promise<OwnedFd> | OwnedFd {
-    const part = { ...inputOf(order, fileSystem), range, ...(hashes === undefined ? {} : { hashes }) };
+    const hashesRequired = order.constraints.rootHashOnly;
+    const plain = { ...inputOf(order, fileSystem), range, hashesRequired };
+    const part = hashes === undefined ? plain : { ...plain, hashes };
     loopsOf(part, this.#options.features);
     return this.#make(order, part, []);
   }

@@ -167,9 +167,9 @@ export function openWorkshop(options: WorkshopOptions): Workshop {
     sweeper,
     refusedBy: async (policy) => {
       const now = new Date();
-      const refused = ({ question, files }: MountRecord): boolean => {
+      const refused = ({ question, files, rootHash }: MountRecord): boolean => {
         // Who signed is asked anew: by the policy's own keys.
-        const verification = evidence.verify(files, question.digest, policy);
+        const verification = evidence.verify(files, question.digest, policy, rootHash);
         return decide(policy, { ...question, verification, now }).outcome === 'deny';
       };
       const inUse = handouts.live().flatMap((live) => live.records.map((record) => ({ live, record })));

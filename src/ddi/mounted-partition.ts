@@ -1,8 +1,10 @@
+import type { ByteSource } from '../base/byte-source.ts';
+import { digestFromBytes } from '../base/digest.ts';
 import { headBytes, recogniseFileSystem } from '../superblock/recognise.ts';
 import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
 import { demandSuperblock } from '../superblock/read-superblock.ts';
 import { isUnscanned, type UnscannedFileSystem } from '../trust/file-system.ts';
-import type { ByteSource } from '../base/byte-source.ts';
+import { rootHashSignatureBytesMax, type SignedRootHash } from '../trust/root-hash-signature.ts';
 import { dissect, type DissectedPartition } from './dissect.ts';
 import { DiskImageError } from './errors.ts';
 import { readPartitionTable } from './gpt.ts';
@@ -23,6 +25,8 @@ export interface MountedPartition {
   readonly range: Range;
   /** Where the image has a partition of hashes for it. */
   readonly hashes?: { readonly range: Range; readonly table: VerityTree };
+  /** Where it has a partition of the root hash's signature as well. What that says is not looked at here. */
+  readonly signed?: SignedRootHash;
 }
 
 /**
@@ -42,16 +46,31 @@ export function findMountedPartition(source: ByteSource, native: Architecture): 
   if (data === undefined) throw new RangeError('neither root nor usr was found');
   const part = root === undefined ? 'usr' : 'root';
   const fileSystem = fileSystemOf(source, data);
-  const range = { offset: data.offset, bytes: data.bytes };
+  const range = rangeOf(data);
   const hashes = found.get(`${part}-verity`);
   if (hashes === undefined) return { part, fileSystem, range };
   const table = readVerityTree(source, data, hashes);
-  return {
-    part,
-    fileSystem,
-    range,
-    hashes: { range: { offset: hashes.offset, bytes: hashes.bytes }, table },
-  };
+  const hashed = { part, fileSystem, range, hashes: { range: rangeOf(hashes), table } } as const;
+  const signatures = found.get(`${part}-verity-sig`);
+  if (signatures === undefined) return hashed;
+  const rootHash = digestFromBytes(Buffer.from(table.rootHash, 'hex'));
+  return { ...hashed, signed: { rootHash, signature: readText(source, signatures) } };
+}
+
+function rangeOf({ offset, bytes }: DissectedPartition): Range {
+  return { offset, bytes };
+}
+
+/** What a partition of a signature says: a text that zeros fill up (UAPI.2). */
+function readText(source: ByteSource, { offset, bytes, number, designator }: DissectedPartition): Uint8Array {
+  const text = source.read(offset, Math.min(bytes, rootHashSignatureBytesMax + 1));
+  const end = text.indexOf(0);
+  if (end === -1 && text.length > rootHashSignatureBytesMax)
+    throw new DiskImageError(
+      offset,
+      `the partition ${number} (${designator}) says more than ${rootHashSignatureBytesMax} bytes`,
+    );
+  return new Uint8Array(text.subarray(0, end === -1 ? text.length : end));
 }
 
 function fileSystemOf(

@@ -79,10 +79,12 @@ export interface PlanInput {
   /** The part of the file that the filesystem is in; left out: all of it. */
   readonly range?: ByteRange;
   /**
-   * The filesystem's hashes of dm-verity, by which each block is checked as it is read where the kernel can. The whole of the file
-   * is trusted already, so that a kernel that cannot goes without.
+   * The filesystem's hashes of dm-verity, by which each block is checked as it is read where the kernel can. Where the whole of the
+   * file is trusted already, a kernel that cannot goes without.
    */
   readonly hashes?: VerityHashes;
+  /** Nothing is trusted but what the hashes vouch for: a kernel that cannot check it mounts nothing. */
+  readonly hashesRequired?: boolean;
   /** Empty for an image that needs no files. Ignored for all but composefs. */
   readonly stores: readonly PlanStore[];
   readonly verity: 'require' | 'ifPresent' | 'never';
@@ -162,13 +164,29 @@ export function byLoop(input: Pick<PlanInput, 'fileSystem' | 'range'>, features:
   return true;
 }
 
-/** How many loop devices the image is mounted by. Throws as byLoop. */
+/** How many loop devices the image is mounted by. Throws KernelUnsupportedError as planMount. */
 export function loopsOf(
-  input: Pick<PlanInput, 'fileSystem' | 'range' | 'hashes'>,
+  input: Pick<PlanInput, 'fileSystem' | 'range' | 'hashes' | 'hashesRequired'>,
   features: Features,
 ): number {
   if (!byLoop(input, features)) return 0;
-  return input.hashes !== undefined && features.verityDevices ? 2 : 1;
+  return hashesToCheck(input, features) === undefined ? 1 : 2;
+}
+
+/** The hashes that are to be checked; undefined for none. Throws KernelUnsupportedError where they have to be and cannot. */
+function hashesToCheck(
+  { hashes, hashesRequired = false }: Pick<PlanInput, 'hashes' | 'hashesRequired'>,
+  features: Features,
+): VerityHashes | undefined {
+  if (hashesRequired) {
+    if (hashes === undefined) throw new RangeError('hashes are required, and there are none');
+    demand(
+      features.verityDevices,
+      'dm-verity (the device mapper), by which alone the signed root hash is checked',
+      'a signature of the whole file (cfs-mountctl sign --file-system ddi) would do without',
+    );
+  }
+  return features.verityDevices ? hashes : undefined;
 }
 
 function imageSteps(input: PlanInput, features: Features): Step[] {
@@ -207,10 +225,12 @@ function imageSteps(input: PlanInput, features: Features): Step[] {
 type DeviceStep = Extract<Step, { step: 'loop' | 'verity' }>;
 
 /** The devices that an image is mounted from; the last one is the filesystem's. */
-function deviceSteps({ imageFd, range, hashes }: PlanInput, features: Features): readonly DeviceStep[] {
+function deviceSteps(input: PlanInput, features: Features): readonly DeviceStep[] {
+  const { imageFd, range } = input;
   const attach = { step: 'loop', file: imageFd, into: 'loop' } as const;
   const data = range === undefined ? attach : { ...attach, range };
-  if (hashes === undefined || !features.verityDevices) return [data];
+  const hashes = hashesToCheck(input, features);
+  if (hashes === undefined) return [data];
   return [
     data,
     { ...attach, range: hashes.range, into: 'hashes' },

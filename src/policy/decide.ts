@@ -26,8 +26,10 @@ export function decide(policy: Policy, question: Question): Decision {
 
 /** A revoked digest is refused whatever the rules say. */
 function refuseRevoked(policy: Policy, question: Question): Refusal | undefined {
-  if (!policy.revokedDigests.has(question.digest)) return undefined;
-  return denyWithoutRule(`the image ${question.digest} is revoked`);
+  const { digest, rootHash } = question;
+  if (policy.revokedDigests.has(digest)) return denyWithoutRule(`the image ${digest} is revoked`);
+  if (rootHash === undefined || !policy.revokedDigests.has(rootHash)) return undefined;
+  return denyWithoutRule(`the image's root hash ${rootHash} is revoked`);
 }
 
 function denyWithoutRule(reason: string): Refusal {
@@ -50,6 +52,20 @@ function conclude(walk: Walk): Decision {
   const message = inRule(rule, `${last.name}: ${detail}`);
   const refusal: RefusalReason = reason === 'denied' ? { kind: 'DeniedByPolicy' } : reason;
   return { outcome: 'deny', refusal: { ...refusal, rule: rule.name, message } };
+}
+
+/**
+ * Whether the root hash that a disk image itself brings could still let it in, after it was refused without. To find it the image
+ * has to be read before anybody has vouched for it, so that this is done for those alone who ask for a disk image, and only where
+ * a rule takes such signatures.
+ */
+export function asksForRootHash(policy: Policy, question: Question, { outcome }: Decision): boolean {
+  return (
+    outcome === 'deny' &&
+    question.fileSystem === 'ddi' &&
+    question.addTo === undefined &&
+    policy.rules.some(({ formats }) => formats.includes('dmverity-pkcs7'))
+  );
 }
 
 function evidenceOf(asked: Case): Evidence {
@@ -76,6 +92,7 @@ function constraintsOf(asked: Case): Constraints {
     verity: effectiveVerity(asked),
     stores: storesInUse(asked),
     clientStores: rule.clientStores && question.clientStores,
+    rootHashOnly: candidate?.byRootHash === true,
     devices: rule.devices,
     share: rule.share,
     addTo: addTarget(asked),

@@ -2,6 +2,7 @@ import { formatTime } from '../trust/time.ts';
 import type { NamePattern } from './pattern.ts';
 import { patternsMeet } from './pattern.ts';
 import type { Policy, PolicyKey, Rule, SignatureFormat } from './policy.ts';
+import { countsByCertificates } from './policy.ts';
 import { distinctKeys } from './verdict.ts';
 
 /** What is surely wrong with a key: one sentence each. */
@@ -20,7 +21,9 @@ export function keyWarnings(policy: Policy, now: Date): readonly string[] {
     if (ended !== undefined)
       found.push(`${what} has a certificate that expired at ${formatTime(ended.notAfter)}`);
     if (key.authority && !policy.rules.some((rule) => takesCertificates(rule, key)))
-      found.push(`${what} is an authority, and no rule that names it takes the format fsverity-pkcs7`);
+      found.push(
+        `${what} is an authority, and no rule that names it takes the format fsverity-pkcs7 or dmverity-pkcs7`,
+      );
     return found;
   });
 }
@@ -58,7 +61,7 @@ function maySpeak({ names }: PolicyKey, pattern: NamePattern): boolean {
 }
 
 function takesCertificates({ signedBy, formats }: Rule, key: PolicyKey): boolean {
-  return signedBy?.includes(key.id) === true && formats.includes('fsverity-pkcs7');
+  return signedBy?.includes(key.id) === true && formats.some(countsByCertificates);
 }
 
 /** Why no signature of the key will count in the rule from now on. */
@@ -76,7 +79,7 @@ function whyIdle(policy: Policy, { formats, images }: Rule, key: PolicyKey, now:
 function whyUnfit(format: SignatureFormat, { key, certificates }: PolicyKey, now: Date): string | undefined {
   if (format === 'ssh') return undefined;
   if (format === 'dsse') return key.algorithm === 'rsa' ? 'is RSA, which signs no DSSE' : undefined;
-  if (certificates.length === 0) return 'is no certificate, which fsverity-pkcs7 needs';
+  if (certificates.length === 0) return `is no certificate, which ${format} needs`;
   const open = certificates.some(({ notAfter }) => notAfter >= now);
   return open ? undefined : 'has a certificate that expired';
 }

@@ -112,11 +112,16 @@ function checkFormats(fields: Fields, { formats, fileSystems }: Rule): void {
       `"${bare}" states no name and no version, and the rule has ${name}; give "${bare}" a rule of its own`,
     );
   }
-  if (fileSystems.length === 1) return;
-  fields.fault(
-    'formats',
-    `"${bare}" states no filesystem, and the rule takes ${fileSystems.length}; name just one`,
-  );
+  if (formats.includes('dmverity-pkcs7') && fileSystems.join() !== 'ddi')
+    fields.fault(
+      'formats',
+      '"dmverity-pkcs7" is for disk images, and signs a partition in them; the rule needs file-systems = ["ddi"]',
+    );
+  else if (fileSystems.length !== 1)
+    fields.fault(
+      'formats',
+      `"${bare}" states no filesystem, and the rule takes ${fileSystems.length}; name just one`,
+    );
 }
 
 function checkAdding(fields: Fields, { addObjects, addBytesPerHour }: Rule): void {

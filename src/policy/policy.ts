@@ -21,9 +21,9 @@ export interface PolicyKey {
   /** The name that rules use. */
   readonly id: string;
   readonly key: PublicKey;
-  /** The certificates that the key was given as; signatures of the format fsverity-pkcs7 count by these alone. */
+  /** The certificates that the key was given as; signatures of PKCS#7 count by these alone. */
   readonly certificates: readonly Certificate[];
-  /** Whether those who hold certificates that this key issued speak for it, in the format fsverity-pkcs7. */
+  /** Whether those who hold certificates that this key issued speak for it, in the formats of PKCS#7. */
   readonly authority: boolean;
   /** When the key begins and ceases to count; both ends belong to its time. */
   readonly notBefore: Date | undefined;
@@ -84,11 +84,19 @@ export interface Rule {
   readonly rollbackProtection: boolean;
 }
 
-/** The signature formats that this version takes. Those but dsse state a digest, and neither name, version nor filesystem. */
-export const signatureFormats = ['dsse', 'ssh', 'fsverity-pkcs7'] as const;
+/**
+ * The signature formats that this version takes. Those but dsse state a digest, and neither name, version nor filesystem;
+ * dmverity-pkcs7 but the root hash of a disk image's partition, so that dm-verity has to check what is mounted.
+ */
+export const signatureFormats = ['dsse', 'ssh', 'fsverity-pkcs7', 'dmverity-pkcs7'] as const;
 
 /** One of the formats above. */
 export type SignatureFormat = (typeof signatureFormats)[number];
+
+/** Whether signatures of the format count by certificates. */
+export function countsByCertificates(format: SignatureFormat): boolean {
+  return format === 'fsverity-pkcs7' || format === 'dmverity-pkcs7';
+}
 
 /** Everything that the administrator laid down, resolved and checked. */
 export interface Policy {

@@ -29,6 +29,8 @@ export interface Question {
   readonly caller: CallerIdentity;
   /** The image's measured digest. */
   readonly digest: Digest;
+  /** The root hash by which dm-verity checks what is mounted of a disk image, where that was asked about (asksForRootHash). */
+  readonly rootHash?: Digest | undefined;
   /** The image's path, links resolved, where the daemon itself opened it below an image directory. */
   readonly location?: string | undefined;
   /** The filesystem asked for. */
@@ -84,6 +86,8 @@ export interface Constraints {
   readonly stores: readonly PolicyStore[];
   /** Whether directories of the client's may be stores as well. */
   readonly clientStores: boolean;
+  /** Whether dm-verity has to check what is mounted: those who vouch for it vouch for its root hash alone. */
+  readonly rootHashOnly: boolean;
   /** Whether the image may hold device nodes. */
   readonly devices: boolean;
   readonly share: 'user' | 'everyone';

@@ -17,6 +17,8 @@ export interface Candidate {
   readonly digestSigners: readonly KeyId[];
   /** The same by certificates: how those of signers lead to the policy's. */
   readonly paths: readonly CertificatePath[];
+  /** Whether some of these are over a root hash, and vouch for nothing in the image but what dm-verity checks by it. */
+  readonly byRootHash: boolean;
   readonly unknownKeyIds: readonly string[];
 }
 
@@ -109,7 +111,14 @@ export function invalidStatementNow(
 /** Whether a key of the policy vouches for a statement now: one that may, though no rule says that it trusts it. */
 export function isVouchedFor(asked: Asked, { statement, signers }: VerifiedStatement): boolean {
   if (invalidStatementNow(asked, statement) !== undefined) return false;
-  const candidate = { statement, signers, digestSigners: [], paths: [], unknownKeyIds: [] };
+  const candidate: Candidate = {
+    statement,
+    signers,
+    digestSigners: [],
+    paths: [],
+    byRootHash: false,
+    unknownKeyIds: [],
+  };
   return [...asked.policy.keys.values()].some(
     (key) =>
       signers.includes(key.key.id) &&

@@ -1,9 +1,15 @@
 import type { Digest } from '../base/digest.ts';
 import { verifySignatures, type Verification } from '../trust/verify.ts';
+import type { SignedRootHash } from '../trust/root-hash-signature.ts';
 import type { Policy } from './policy.ts';
 
-/** What the signature files prove about the image, by all the policy's keys and certificates. */
-export function verifyFiles(files: readonly Uint8Array[], digest: Digest, { keys }: Policy): Verification {
+/** What the signature files, and the signed root hash in the image, prove about it, by all the policy's keys and certificates. */
+export function verifyFiles(
+  files: readonly Uint8Array[],
+  digest: Digest,
+  { keys }: Policy,
+  rootHash?: SignedRootHash,
+): Verification {
   const all = [...keys.values()];
   return verifySignatures(
     files,
@@ -12,5 +18,6 @@ export function verifyFiles(files: readonly Uint8Array[], digest: Digest, { keys
     all.flatMap(({ certificates, authority }) =>
       certificates.map((certificate) => ({ certificate, authority })),
     ),
+    rootHash,
   );
 }

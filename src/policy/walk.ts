@@ -122,7 +122,7 @@ function candidatesOf(
   { statements, digestSignatures }: Verification,
 ): readonly (Candidate | undefined)[] {
   const stated: readonly Candidate[] = formats.includes('dsse')
-    ? statements.map((each) => ({ ...each, digestSigners: [], paths: [] }))
+    ? statements.map((each) => ({ ...each, digestSigners: [], paths: [], byRootHash: false }))
     : [];
   const taken = digestSignatures.filter(({ format }) => formats.includes(format));
   const bare: Candidate = {
@@ -130,6 +130,7 @@ function candidatesOf(
     signers: [],
     digestSigners: taken.flatMap(({ signers, paths }) => (paths === undefined ? signers : [])),
     paths: taken.flatMap(({ paths = [] }) => paths),
+    byRootHash: taken.some(({ format, paths = [] }) => format === 'dmverity-pkcs7' && paths.length > 0),
     unknownKeyIds: taken.flatMap(({ unknownKeyIds }) => unknownKeyIds),
   };
   if (taken.length === 0) return stated.length === 0 ? nothing : stated;

@@ -1,4 +1,3 @@
-import type { Digest } from '../base/digest.ts';
 import { equalBytes } from '../base/bytes.ts';
 import type { Certificate } from './certificate.ts';
 import { CertificateInvalid, parseCertificate } from './certificate.ts';
@@ -8,13 +7,20 @@ import type { DigestSignatures } from './digest-signatures.ts';
 import type { Pkcs7Signature, Pkcs7Signer } from './pkcs7-signature.ts';
 import { verifyPkcs7Signer } from './pkcs7-signature.ts';
 
-/** A file of fs-verity's format and where it comes from, for faults. */
+/** What signatures are over: the bytes, in which format, and what they are in words. */
+export interface Pkcs7Content {
+  readonly format: 'fsverity-pkcs7' | 'dmverity-pkcs7';
+  readonly bytes: Uint8Array;
+  readonly what: string;
+}
+
+/** A PKCS#7 signature and where it comes from, for faults. */
 export interface Pkcs7Claim {
   readonly where: string;
   readonly signature: Pkcs7Signature;
 }
 
-/** Signatures verified for all files of one image, those on certificates included: what a client can make us spend. */
+/** Signatures verified for all files of one image in one format, those on certificates included: what a client can make us spend. */
 const triesMax = 64;
 
 /** Certificates read of all files of one image: each costs some milliseconds, and ten where it is large. */
@@ -26,17 +32,17 @@ const certificatesMax = 8;
  */
 export function attributePkcs7(
   claims: readonly Pkcs7Claim[],
-  digest: Digest,
+  content: Pkcs7Content,
   trusted: readonly TrustedCertificate[],
   faults: string[],
 ): readonly DigestSignatures[] {
-  const attribution = new Attribution(digest, trusted, faults);
+  const attribution = new Attribution(content, trusted, faults);
   for (const claim of claims) attribution.file(claim);
   return attribution.result();
 }
 
 class Attribution {
-  readonly #digest: Digest;
+  readonly #content: Pkcs7Content;
   readonly #trusted: readonly TrustedCertificate[];
   readonly #faults: string[];
   readonly #paths = new Map<string, CertificatePath>();
@@ -44,8 +50,8 @@ class Attribution {
   #triesLeft = triesMax;
   #certificatesLeft = certificatesMax;
 
-  constructor(digest: Digest, trusted: readonly TrustedCertificate[], faults: string[]) {
-    this.#digest = digest;
+  constructor(content: Pkcs7Content, trusted: readonly TrustedCertificate[], faults: string[]) {
+    this.#content = content;
     this.#trusted = trusted;
     this.#faults = faults;
   }
@@ -59,7 +65,7 @@ class Attribution {
     const paths = [...this.#paths.values()];
     if (paths.length === 0 && this.#unknown.size === 0) return [];
     const signers = [...new Set(paths.map(({ anchor }) => anchor))];
-    return [{ format: 'fsverity-pkcs7', signers, unknownKeyIds: [...this.#unknown], paths }];
+    return [{ format: this.#content.format, signers, unknownKeyIds: [...this.#unknown], paths }];
   }
 
   /** The certificates of a file; one that is not taken is a fault, and the others go on without it. */
@@ -91,12 +97,13 @@ class Attribution {
       this.#unknown.add(describeClaims(signer));
       return;
     }
-    const makers = named.filter(({ key }) => this.#spend() && verifyPkcs7Signer(signer, this.#digest, key));
+    const { bytes, what } = this.#content;
+    const makers = named.filter(({ key }) => this.#spend() && verifyPkcs7Signer(signer, bytes, key));
     if (makers.length === 0) {
       this.#faults.push(
         this.#triesLeft === 0
           ? `${where}: too many signatures and certificates to try`
-          : `${where}: the signature by ${describeClaims(signer)} does not verify over the digest ${this.#digest}`,
+          : `${where}: the signature by ${describeClaims(signer)} does not verify over ${what}`,
       );
     }
     for (const maker of makers) this.#trust(where, maker, offered);

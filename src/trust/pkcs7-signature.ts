@@ -13,8 +13,9 @@ import {
   verifyBy,
 } from './signature-algorithm.ts';
 
-// fs-verity's own signatures: CMS SignedData (RFC 5652, PKCS#7) in DER, detached, over struct fsverity_formatted_digest
-// (Documentation/filesystems/fsverity.rst, "Built-in signature verification").
+// Signatures of fs-verity and of dm-verity: CMS SignedData (RFC 5652, PKCS#7) in DER, detached; the one over struct
+// fsverity_formatted_digest (Documentation/filesystems/fsverity.rst, "Built-in signature verification"), the other over the root
+// hash (Documentation/admin-guide/device-mapper/verity.rst, root_hash_sig_key_desc; UAPI.2, "Verity Signature Partitions").
 
 /** FS_VERITY_MAX_SIGNATURE_SIZE, include/uapi/linux/fsverity.h: the kernel takes no more. */
 export const pkcs7BytesMax = 16_128;
@@ -78,10 +79,14 @@ export function parsePkcs7Signature(file: Uint8Array): Pkcs7Signature {
   }
 }
 
-/** Whether the signature is the key's, over the digest. Never throws. */
-export function verifyPkcs7Signer(signer: Pkcs7Signer, digest: Digest, key: PublicKey): boolean {
+/** What is signed of a root hash of dm-verity: its 64 lower-case hexadecimal digits, as text. */
+export function rootHashText(rootHash: Digest): Uint8Array {
+  return Buffer.from(digestHex(rootHash), 'latin1');
+}
+
+/** Whether the signature is the key's, over the content. Never throws. */
+export function verifyPkcs7Signer(signer: Pkcs7Signer, content: Uint8Array, key: PublicKey): boolean {
   const { algorithm, hash, attributes, signature } = signer;
-  const content = formattedDigest(digest);
   if (attributes === undefined) return verifyBy(key, algorithm, hash, content, signature);
   if (!equalBytes(createHash(hash).update(content).digest(), attributes.messageDigest)) return false;
   return verifyBy(key, algorithm, hash, attributes.signed, signature);
@@ -238,7 +243,8 @@ function algorithm(file: Uint8Array, node: DerNode): AlgorithmIdentifier {
 /**
  * The signed attributes: the content's type and hash, each once, and beside them only such as mean nothing for the content. What
  * is signed has the tag of a SET in place of the one of its place (RFC 5652, section 5.4). It begins with another byte than
- * fsverity_formatted_digest, so that the one never passes for the other.
+ * fsverity_formatted_digest; nor is it ever the text of a root hash, whose second digit would be another length than the text's.
+ * So none of them passes for another.
  */
 function parseAttributes(file: Uint8Array, node: DerNode): NonNullable<Pkcs7Signer['attributes']> {
   const values = new Map<string, DerNode>();

@@ -1,6 +1,12 @@
 import type { Digest } from '../base/digest.ts';
 import { CertificateInvalid, parseCertificate } from './certificate.ts';
-import { isPkcs7Signature, parsePkcs7Signature, Pkcs7Invalid, verifyPkcs7Signer } from './pkcs7-signature.ts';
+import {
+  formattedDigest,
+  isPkcs7Signature,
+  parsePkcs7Signature,
+  Pkcs7Invalid,
+  verifyPkcs7Signer,
+} from './pkcs7-signature.ts';
 import type { PublicKey } from './public-key.ts';
 import { KeyInvalid } from './public-key.ts';
 import { parseSshBlob } from './ssh-public-key.ts';
@@ -29,7 +35,8 @@ function holdsByOwnKey(file: Uint8Array, digest: Digest): boolean {
 function holdsByOwnCertificate(file: Uint8Array, digest: Digest): boolean {
   const { certificates, signers } = parsePkcs7Signature(file);
   const keys = certificates.map(keyOf).filter((key) => key !== undefined);
-  return signers.some((signer) => keys.some((key) => verifyPkcs7Signer(signer, digest, key)));
+  const content = formattedDigest(digest);
+  return signers.some((signer) => keys.some((key) => verifyPkcs7Signer(signer, content, key)));
 }
 
 function keyOf(der: Uint8Array): PublicKey | undefined {

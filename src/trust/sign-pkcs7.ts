@@ -27,11 +27,15 @@ import { hashOid, rsaEncryption, signatureOid } from './signature-algorithm.ts';
  * A signature over the digest as `fsverity sign` makes it: detached, without attributes. The first of `chain` is the certificate of
  * the key; all of it goes along, so that whoever trusts but an authority can follow. Throws KeyInvalid where the key is another one.
  */
-export function signDigestPkcs7(
-  digest: Digest,
-  key: Pick<PrivateKey, 'publicKey' | 'signHashed'>,
-  chain: readonly [Certificate, ...Certificate[]],
-): Uint8Array {
+export function signDigestPkcs7(digest: Digest, key: Pkcs7Key, chain: Pkcs7Chain): Uint8Array {
+  return signContentPkcs7(formattedDigest(digest), key, chain);
+}
+
+type Pkcs7Key = Pick<PrivateKey, 'publicKey' | 'signHashed'>;
+type Pkcs7Chain = readonly [Certificate, ...Certificate[]];
+
+/** The same over any content. */
+export function signContentPkcs7(content: Uint8Array, key: Pkcs7Key, chain: Pkcs7Chain): Uint8Array {
   const [own] = chain;
   if (own.key.id !== key.publicKey.id)
     throw new KeyInvalid(`the certificate is of the key ${own.key.id}, not of ${key.publicKey.id}`);
@@ -48,7 +52,7 @@ export function signDigestPkcs7(
         ? { algorithm: rsaEncryption, parameters: null }
         : { algorithm: signatureOid(algorithm, hash) },
     ),
-    signature: new OctetString(key.signHashed(hash, formattedDigest(digest))),
+    signature: new OctetString(key.signHashed(hash, content)),
   });
   const signedData = new SignedData({
     version: CMSVersion.v1,
@@ -59,10 +63,11 @@ export function signDigestPkcs7(
     ),
     signerInfos: new SignerInfos([signer]),
   });
-  const content = AsnConvert.serialize(signedData);
-  return new Uint8Array(
-    AsnConvert.serialize(new ContentInfo({ contentType: '1.2.840.113549.1.7.2', content })),
-  );
+  const info = new ContentInfo({
+    contentType: '1.2.840.113549.1.7.2',
+    content: AsnConvert.serialize(signedData),
+  });
+  return new Uint8Array(AsnConvert.serialize(info));
 }
 
 /** The hash of the key's curve; SHA-512 for Ed25519, as RFC 8419 wants it; SHA-256 else, as `fsverity sign` has it. */

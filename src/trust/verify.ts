@@ -9,11 +9,12 @@ import {
   parseEnvelope,
   preAuthEncoding,
 } from './dsse.ts';
-import { attributePkcs7, type Pkcs7Claim } from './attribute-pkcs7.ts';
+import { attributePkcs7, type Pkcs7Claim, type Pkcs7Content } from './attribute-pkcs7.ts';
 import type { TrustedCertificate } from './certificate-path.ts';
 import type { DigestSignatures } from './digest-signatures.ts';
-import { isPkcs7Signature, parsePkcs7Signature, Pkcs7Invalid } from './pkcs7-signature.ts';
+import { formattedDigest, isPkcs7Signature, parsePkcs7Signature, Pkcs7Invalid } from './pkcs7-signature.ts';
 import type { KeyId, PublicKey } from './public-key.ts';
+import { attributeRootHash, type SignedRootHash } from './root-hash-signature.ts';
 import type { SshSignature } from './ssh-signature.ts';
 import {
   isSshSignature,
@@ -55,14 +56,15 @@ const triesMax = 64;
 /**
  * Checks signature files against an image's digest and the keys that are known. Statements about another image, and
  * signatures that claim a known key and are by none, are faults; what nobody known signed is kept, with no
- * signers, so that a refusal can tell whose key was missing. Signatures of fs-verity's own format go by `certificates`.
- * Never throws for what the files hold.
+ * signers, so that a refusal can tell whose key was missing. PKCS#7 goes by `certificates`: signatures of fs-verity's own format,
+ * and the one on `rootHash`, where the image holds such. Never throws for what the files hold.
  */
 export function verifySignatures(
   files: readonly Uint8Array[],
   digest: Digest,
   keys: readonly PublicKey[],
   certificates: readonly TrustedCertificate[] = [],
+  rootHash?: SignedRootHash,
 ): Verification {
   const faults: string[] = [];
   if (files.length > signatureFilesMax) {
@@ -84,10 +86,15 @@ export function verifySignatures(
       })),
     digestSignatures: [
       ...attributeSsh(sshSignatures, digest, keys, faults),
-      ...attributePkcs7(pkcs7Signatures, digest, certificates, faults),
+      ...attributePkcs7(pkcs7Signatures, fsverityContent(digest), certificates, faults),
+      ...(rootHash === undefined ? [] : attributeRootHash(rootHash, certificates, faults)),
     ],
     faults,
   };
+}
+
+function fsverityContent(digest: Digest): Pkcs7Content {
+  return { format: 'fsverity-pkcs7', bytes: formattedDigest(digest), what: `the digest ${digest}` };
 }
 
 interface Gathered {

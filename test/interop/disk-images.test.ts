@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -183,7 +183,7 @@ describe.skipIf(
     expect(ours.length).toBeGreaterThan(0);
   });
 
-  test('with hashes: veritysetup takes the root hash found here, and the service mounts it', async () => {
+  test('with signed hashes: veritysetup takes the root hash found here, the policy its signature, and the service mounts it', async () => {
     const place = makePlace('disk-images-repart');
     const signer = new Signer();
     const image = repart({
@@ -193,9 +193,9 @@ describe.skipIf(
       key: join(folder, 'key'),
       certificate: join(folder, 'crt'),
     });
-    const { fileSystem, range, hashes } = findMountedPartition(memorySource(image), 'x86-64');
+    const { fileSystem, range, hashes, signed } = findMountedPartition(memorySource(image), 'x86-64');
     expect(fileSystem).toBe('squashfs');
-    if (hashes === undefined) throw new Error('no hashes were found');
+    if (hashes === undefined || signed === undefined) throw new Error('no signed hashes were found');
     const [data, tops] = [range, hashes.range].map(({ offset, bytes }, index) => {
       const path = join(place.folder, `part${index}`);
       writeFileSync(path, image.subarray(offset, offset + bytes));
@@ -214,13 +214,33 @@ name = "disk images"
 signed-by = ["site"]
 file-systems = ["ddi"]
 unscanned = true
+[[keys]]
+id = "vendor"
+file = "vendor.pub"
+[[rules]]
+name = "signed root hashes"
+signed-by = ["vendor"]
+formats = ["dmverity-pkcs7"]
+file-systems = ["ddi"]
+unscanned = true
 `,
       },
-      keys: { 'site.pub': signer.publicPem },
+      keys: { 'site.pub': signer.publicPem, 'vendor.pub': readFileSync(join(folder, 'crt'), 'utf8') },
     });
     try {
       const path = join(place.folder, 'image.raw');
       writeFileSync(path, image);
+      // What systemd-repart signed is enough, if dm-verity is there to check the rest.
+      const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+      const policy = ['--policy', join(place.folder, 'policy'), '--user', '1000'];
+      const verified = spawnSync(
+        process.execPath,
+        [tool, 'verify', path, '--file-system', 'ddi', ...policy],
+        {
+          encoding: 'utf8',
+        },
+      );
+      expect(verified.stdout + verified.stderr).toContain('allowed by rule "signed root hashes"');
       writeFileSync(`${path}.sig`, signer.sign(digestOf(image), 'example/disk', { fileSystem: 'ddi' }));
       const helper = resolve(import.meta.dirname, '../../dist/cli/mount.cfs-delegated.cjs');
       const script = `node "$0" "$1" /mnt -o type=ddi,socket="$2" && cat /mnt/etc/os-release`;

@@ -3,9 +3,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
+import { parseCertificate } from '../../src/trust/certificate.ts';
+import { signContentPkcs7 } from '../../src/trust/sign-pkcs7.ts';
 import { hasVerityTarget } from '../../src/sys/device-mapper.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
+import { makeCertificate, newKey, pemOf } from '../support/certificates.ts';
 import { makeDisk, sumTable, testUuid, type TestPartition } from '../support/disk-image.ts';
 import { buildFileSystem, presentFileSystems } from '../support/file-systems.ts';
 import { digestOf, Host, makePlace, Signer, type Place } from '../support/hosting.ts';
@@ -20,6 +23,8 @@ const rootFileSystems = presentFileSystems(['squashfs', 'erofs', 'ext4']);
 const withVerity = isRoot && hasVerityTarget();
 
 const rootType = '4f68bce3-e8cd-4db1-96e7-fbcaf984b709';
+const signatureType = '41092b05-9fc8-4523-994f-2def0408b176';
+const homeType = '933ac7e1-2eb4-4f13-b844-0e14e2aef915';
 const usrType = '8484680c-9521-48c6-9c11-b0720656f69e';
 
 /** The device mapper's devices that processes of the service made. */
@@ -34,6 +39,13 @@ describe.skipIf(needs('kernel', available, 'only root can mount, and the images 
     let host: Host;
     let client: RawClient;
     const signer = new Signer();
+    const vendorKey = newKey();
+    const vendor = {
+      key: vendorKey,
+      certificate: parseCertificate(
+        makeCertificate(vendorKey, vendorKey, { notAfter: new Date('2099-01-01T00:00:00Z') }),
+      ),
+    };
     const contents = new Map<string, Buffer>();
 
     beforeAll(async () => {
@@ -65,9 +77,18 @@ images = ["example/**"]
 signed-by = ["site"]
 file-systems = ["ddi"]
 unscanned = true
+[[keys]]
+id = "vendor"
+file = "vendor.pub"
+[[rules]]
+name = "signed root hashes"
+signed-by = ["vendor"]
+formats = ["dmverity-pkcs7"]
+file-systems = ["ddi"]
+unscanned = true
 `,
         },
-        keys: { 'site.pub': signer.publicPem },
+        keys: { 'site.pub': signer.publicPem, 'vendor.pub': pemOf(vendor.certificate.der) },
       });
       client = host.connect();
     });
@@ -176,6 +197,65 @@ unscanned = true
         );
       },
     );
+
+    /** A disk that brings its root hash signed, as systemd-repart makes it, and a partition that nobody vouches for. */
+    function signedDisk({ content: data = content('squashfs'), stated = '' } = {}): Buffer {
+      const { root, verity, rootHash } = verityPair(content('squashfs'), {
+        salt: Buffer.alloc(32, 3),
+        first: 40,
+      });
+      const text = JSON.stringify({
+        rootHash: stated === '' ? rootHash : stated,
+        certificateFingerprint: '00'.repeat(32),
+        signature: toBase64(signContentPkcs7(Buffer.from(rootHash), vendor.key, [vendor.certificate])),
+      });
+      const first = verity.last + 1;
+      const signature = { type: signatureType, uuid: testUuid(8), first, last: first + 31 };
+      const home = { type: homeType, uuid: testUuid(9), first: first + 32, last: first + 39 };
+      return diskOf([
+        { ...root, content: data },
+        verity,
+        { ...signature, content: Buffer.from(text) },
+        { ...home, content: randomBytes(4096) },
+      ]);
+    }
+
+    function showAlone(image: Uint8Array): Promise<RawReply> {
+      using memfd = memfdOf(image);
+      return client.call('Mount', { image: { fileDescriptor: 0 }, fileSystem: 'ddi' }, [memfd.number]);
+    }
+
+    test('with its root hash signed by a certificate of the policy: mounted where dm-verity checks it, and nowhere else', async () => {
+      const reply = await showAlone(signedDisk());
+      if (!withVerity) {
+        expect(reply).toMatchObject({
+          error: `${interfaceName}.KernelUnsupported`,
+          parameters: {
+            feature: expect.stringMatching(/dm-verity.*a signature of the whole file/) as string,
+          },
+        });
+        return;
+      }
+      using mount = mounted(reply);
+      expect(readRelease(mount)).toBe('ID=test\n');
+      expect(host.audit.at(-1)).toMatchObject({ rule: 'signed root hashes', signers: ['vendor'] });
+    });
+
+    test('with a root hash that is signed, and data that is not what was hashed: none of it comes through', async () => {
+      const data = Buffer.from(content('squashfs'));
+      // A byte of the superblock that nothing of ours looks at.
+      data.writeUInt8(data.readUInt8(8) ^ 1, 8);
+      const reply = await showAlone(signedDisk({ content: data }));
+      expect(reply.error).toBe(`${interfaceName}.${withVerity ? 'SystemError' : 'KernelUnsupported'}`);
+    });
+
+    test('with a signature that is about another root hash: refused, and told why', async () => {
+      const reply = await showAlone(signedDisk({ stated: 'ab'.repeat(32) }));
+      expect(reply).toMatchObject({
+        error: `${interfaceName}.SignatureInvalid`,
+        parameters: { reason: expect.stringContaining('about another root hash') as string },
+      });
+    });
 
     const root = (): TestPartition => plain('squashfs');
     const hostile: readonly [string, () => Buffer, string][] = [

@@ -161,6 +161,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     verity: 'ifPresent',
     stores: [store],
     clientStores: false,
+    rootHashOnly: false,
     devices: false,
     share: 'user',
     rollback: undefined,

@@ -42,6 +42,7 @@ function order(
       verity: 'ifPresent',
       stores: [],
       clientStores: false,
+      rootHashOnly: false,
       devices: false,
       share: 'user',
       rollback: undefined,

@@ -312,4 +312,13 @@ describe('a partition with hashes', () => {
     expect(steps.find(({ step }) => step === 'create')).toMatchObject({ named: { value: { slot: 'loop' } } });
     expect(loopsOf(partition, without)).toBe(1);
   });
+
+  test('that alone are vouched for is never mounted unchecked', () => {
+    const required = { ...partition, hashesRequired: true };
+    expect(planMount(required, all)).toEqual(planMount(partition, all));
+    for (const plan of [planMount, loopsOf])
+      expect(() => plan(required, { ...all, verityDevices: false })).toThrow(
+        /dm-verity .* a signature of the whole file/,
+      );
+  });
 });

@@ -57,6 +57,7 @@ describe('a signed image', () => {
       verity: 'require',
       stores: [],
       clientStores: false,
+      rootHashOnly: false,
       devices: false,
       share: 'user',
       rollback: undefined,

@@ -214,7 +214,7 @@ describe('faults', () => {
     [
       'another signature format',
       pinned('r', 'formats = ["pkcs7"]'),
-      'rules[0].formats[0]: "pkcs7" is not known; known are dsse, ssh, fsverity-pkcs7',
+      'rules[0].formats[0]: "pkcs7" is not known; known are dsse, ssh, fsverity-pkcs7, dmverity-pkcs7',
     ],
     [
       'a format without versions where they are asked for',
