@@ -71,7 +71,8 @@ export class VerityHasher {
     let last = sha256(this.#data.fill(0, this.#used));
     for (let index = 0; ; index++) {
       const level = this.#levels[index];
-      if (level === undefined) return last;
+      // A level that nothing was pushed to is one of a larger file before.
+      if (level === undefined || level.used === 0) return last;
       this.#push(index, last);
       last = sha256(level.block.fill(0, level.used));
     }
