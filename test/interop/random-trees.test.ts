@@ -103,11 +103,13 @@ describe.skipIf(needs('interop', available, `root; ${sidMissing}`))('random tree
 
   test('seen through a mount they are what they were', async () => {
     const place = mkdtempSync(join(folder, 'mounts-'));
-    const [image, lower, upper] = [join(place, 'image'), join(place, 'lower'), join(place, 'upper')];
+    const [lower, upper] = [join(place, 'lower'), join(place, 'upper')];
     const store = ObjectStore.create(join(place, 'store'));
     mkdirSync(lower);
     mkdirSync(upper);
-    for (const source of makeTrees('seen', seen, false)) {
+    for (const [index, source] of makeTrees('seen', seen, false).entries()) {
+      // Each in a file of its own: where another mount namespace still has the last one's mount, its superblock is taken again.
+      const image = join(place, `image-${index}`);
       const built = await buildImage({ source, store, minVersion: 1, maxVersion: 1 });
       writeFileSync(image, built.image);
       execFileSync('mount', ['-t', 'erofs', '-o', 'ro', image, lower]);
