@@ -118,6 +118,7 @@ export class Handouts {
   readonly #live = new Set<LiveMount>();
   /** Gives up what is kept at the expense of a user, or of everybody, where a share is spent. */
   #makeRoom: (user: number | undefined) => void = () => undefined;
+  #sweeping: () => Promise<void> | undefined = () => undefined;
   readonly #watches: SuperblockWatches;
   #inherited = 0;
 
@@ -166,9 +167,27 @@ export class Handouts {
     reservation.loops += loops;
   }
 
-  /** `makeRoom` is called before somebody is refused; no user stands for all of them. */
-  onShort(makeRoom: (user: number | undefined) => void): void {
+  /**
+   * `makeRoom` is called before somebody is refused; no user stands for all of them. `sweeping` answers a sweep that is under way:
+   * superblocks may be gone after it that nobody else holds.
+   */
+  onShort(makeRoom: (user: number | undefined) => void, sweeping: () => Promise<void> | undefined): void {
     this.#makeRoom = makeRoom;
+    this.#sweeping = sweeping;
+  }
+
+  /**
+   * What `take` gives. Where it throws LimitExceeded and a sweep is under way, what `again` gives after that: whoever gives up a
+   * mount and asks for another at once is not refused for what only the service still holds.
+   */
+  withRoom<Taken>(take: () => Taken, again: () => Taken = take): Taken | Promise<Taken> {
+    try {
+      return take();
+    } catch (error) {
+      const sweeping = error instanceof LimitExceeded ? this.#sweeping() : undefined;
+      if (sweeping === undefined) throw error;
+      return sweeping.then(again);
+    }
   }
 
   /** Takes `bytes` for a copy that is to be made. Throws LimitExceeded. The caller is the first holder. */

@@ -156,7 +156,8 @@ export class Images {
       };
       const admit = async (): Promise<void> => {
         if (taken.copy !== undefined) return;
-        taken.copy = owned.copy = handouts.reserveCopy(peer, bytes);
+        const copy = await handouts.withRoom(() => handouts.reserveCopy(peer, bytes));
+        taken.copy = owned.copy = copy;
         const task = { kind: 'copy', directory, bytes } as const;
         const { fds, value: copied } = await pool.run<'copy'>(task, [fd], options);
         owned.file = new OwnedFd(first(fds));

@@ -178,7 +178,7 @@ export class Mounter {
       const layers = (): Layer[] => [...this.#policyLayers(order), ...own];
       await this.#demandObjects(order, input, scan, layers(), undefined);
       await order.image.admit();
-      return await this.#onThread(order, input, layers());
+      return await this.#onThread(order, input, layers);
     } finally {
       closing.close(clones, order.peer);
     }
@@ -224,16 +224,16 @@ export class Mounter {
   }
 
   #make(order: MountOrder, input: Input, layers: readonly OpenPolicyStore[]): Promise<OwnedFd> | OwnedFd {
-    if (order.image.kind === 'verity') return this.#onThread(order, input, layers);
-    const { kept } = this.#options;
+    const layersLater = (): OpenPolicyStore[] => (layers.length === 0 ? [] : this.#policyLayers(order));
+    if (order.image.kind === 'verity') return this.#onThread(order, input, layersLater);
+    const { kept, handouts } = this.#options;
     const kinds = kept === undefined ? undefined : keepable(order, input.fileSystem, layers);
     const known = kept === undefined || kinds === undefined ? undefined : this.#clone(kept, kinds.top, order);
     if (known !== undefined) return known;
     const admitted = order.image.admit();
-    if (admitted === undefined) return this.#makeNew(order, input, layers);
-    return admitted.then(() =>
-      this.#makeNew(order, input, layers.length === 0 ? [] : this.#policyLayers(order)),
-    );
+    const later = (): OwnedFd => this.#makeNew(order, input, layersLater());
+    if (admitted !== undefined) return admitted.then(() => handouts.withRoom(later));
+    return handouts.withRoom(() => this.#makeNew(order, input, layers), later);
   }
 
   #makeNew(order: MountOrder, input: Input, layers: readonly OpenPolicyStore[]): OwnedFd {
@@ -299,8 +299,24 @@ export class Mounter {
     return { mount, live: this.#watch(mount, reservation, order) };
   }
 
-  async #onThread(order: MountOrder, input: Input, layers: readonly Layer[]): Promise<OwnedFd> {
-    const { pool, features, handouts } = this.#options;
+  async #onThread(order: MountOrder, input: Input, openLayers: () => readonly Layer[]): Promise<OwnedFd> {
+    const { features, handouts } = this.#options;
+    const loops = loopsOf(input, features);
+    const reservation = await handouts.withRoom(() => handouts.reserve(order.peer, loops));
+    let made: OwnedFd | undefined;
+    try {
+      made = await this.#mountOnThread(order, input, openLayers());
+    } catch (error) {
+      throw explained(error, order);
+    } finally {
+      if (made === undefined) handouts.cancel(reservation);
+    }
+    this.#watch(made, reservation, order);
+    return made;
+  }
+
+  async #mountOnThread(order: MountOrder, input: Input, layers: readonly Layer[]): Promise<OwnedFd> {
+    const { pool, features } = this.#options;
     const { userNamespaceFd, ...plain } = input;
     const fds = [
       order.image.fd,
@@ -318,18 +334,8 @@ export class Mounter {
           : order.constraints.stores.map(({ path }) => path),
       features,
     } as const;
-    const reservation = handouts.reserve(order.peer, loopsOf(input, features));
-    let made: OwnedFd | undefined;
-    try {
-      const result = await pool.run<'mount'>(task, fds, { owner: order.peer, stallable: true });
-      made = new OwnedFd(result.fds[0] ?? -1);
-    } catch (error) {
-      throw explained(error, order);
-    } finally {
-      if (made === undefined) handouts.cancel(reservation);
-    }
-    this.#watch(made, reservation, order);
-    return made;
+    const result = await pool.run<'mount'>(task, fds, { owner: order.peer, stallable: true });
+    return new OwnedFd(result.fds[0] ?? -1);
   }
 
   #watch(made: OwnedFd, reservation: Reservation, order: MountOrder): LiveMount {

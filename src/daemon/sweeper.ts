@@ -48,6 +48,11 @@ export class Sweeper {
     }, delayMilliseconds);
   }
 
+  /** The sweep that is under way, where one is. */
+  get sweeping(): Promise<void> | undefined {
+    return this.#sweeping;
+  }
+
   /** When this resolves, nothing of what the stage had left is there any more: superblocks that nobody else holds are gone. */
   async settled(): Promise<void> {
     while (this.#sweeping !== undefined) await this.#sweeping;

@@ -114,10 +114,13 @@ export function openWorkshop(options: WorkshopOptions): Workshop {
         },
       })
     : undefined;
-  handouts.onShort((user) => {
-    kept?.drop((kind) => user === undefined || kind.user === user);
-    stage.sweep();
-  });
+  handouts.onShort(
+    (user) => {
+      kept?.drop((kind) => user === undefined || kind.user === user);
+      stage.sweep();
+    },
+    () => sweeper.sweeping,
+  );
   const records = new HandoutRecords({
     pool,
     stateDirectory,

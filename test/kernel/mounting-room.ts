@@ -47,6 +47,7 @@ export interface Room {
   readonly pool: Pool;
   readonly closing: Closing;
   readonly handouts: Handouts;
+  readonly sweeper: Sweeper;
   readonly contents: Contents;
   readonly installed: Installed;
   readonly images: Images;
@@ -115,6 +116,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     await pool.stop();
     installed.close();
     clones.close();
+    handouts.close();
     stage.close();
   });
   const store: PolicyStore = { name: 'store', path: storePath, verity: 'trusted' };
@@ -136,10 +138,13 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
     keep && features.lockedClones
       ? new KeptMounts({ stage, discard, memoryIsShort: () => memory.short })
       : undefined;
-  handouts.onShort((user) => {
-    kept?.drop((kind) => user === undefined || kind.user === user);
-    stage.sweep();
-  });
+  handouts.onShort(
+    (user) => {
+      kept?.drop((kind) => user === undefined || kind.user === user);
+      stage.sweep();
+    },
+    () => sweeper.sweeping,
+  );
   const records = new HandoutRecords({ pool, stateDirectory: state, onFault: onBug });
   const mounter = new Mounter({
     stage,
@@ -168,7 +173,7 @@ export function openRoom(limits: Partial<PoolLimits> = {}, keep = false): Room {
   };
   return {
     ...{ directory, imageDirectory, store, image, digest, constraints, features, pool, closing, handouts },
-    ...{ contents, installed, images, mounter, kept, memory, bugs, records },
+    ...{ contents, installed, images, mounter, kept, sweeper, memory, bugs, records },
     policy: policyOf(store, imageDirectory),
     stores: new Stores(pool),
     peer,

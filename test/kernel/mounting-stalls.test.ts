@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { closeSync, linkSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { digestFromBytes } from '../../src/base/digest.ts';
 import { openImmutableImage } from '../../src/client/sealed-image.ts';
+import { adjustLimits, limits } from '../../src/daemon/limits.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { measureVerity } from '../../src/sys/verity.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
@@ -144,5 +146,47 @@ describe.skipIf(skip)('a client that lets the daemon wait', () => {
     holder.stdin.end();
     await gone;
     expect(room.bugs).toEqual([]);
+  });
+
+  test('whoever gives a mount up and asks for another waits for the sweep that still holds the first', async () => {
+    const before = limits.superblocksPerUser;
+    adjustLimits(new Map([['superblocksPerUser', 1]]));
+    onTestFinished(() => {
+      adjustLimits(new Map([['superblocksPerUser', before]]));
+    });
+    const room = openRoom({ threads: 1 });
+    writeFileSync(join(room.imageDirectory, 'app.cfs'), room.image);
+    using image = await room.images.take({ kind: 'name', name: 'app' }, room.peer(), room.policy);
+    (await room.mount(image)).close();
+    await until('the first is swept', () => {
+      room.handouts.drain();
+      return room.handouts.totals.superblocks === 0 && room.sweeper.sweeping === undefined;
+    });
+    // The sweep of the second has no thread.
+    const fuse = await startHeldFuse(room, ['getattr']);
+    using folder = openFile(join(fuse.path, 'folder'), { directory: true });
+    const directories = [{ fd: folder.number, field: 'storeFileDescriptors[0]' }];
+    const stalled = room.stores.resolve({ names: [], directories }, room.peer(), room.policy);
+    const refused = expect(stalled).rejects.toMatchObject({ name: error('BadFileDescriptor') });
+    await fuse.held('getattr');
+    const given = await room.mount(image);
+    await until('a sweep is under way', () => room.sweeper.sweeping !== undefined);
+    given.close();
+    let outcome = 'waits';
+    const another = room.mount(image).then(
+      (mount) => {
+        outcome = 'mounted';
+        mount.close();
+      },
+      (reason: unknown) => {
+        outcome = String(reason);
+      },
+    );
+    await setImmediate();
+    expect(outcome).toBe('waits');
+    fuse.release();
+    await refused;
+    await another;
+    expect(outcome).toBe('mounted');
   });
 });
