@@ -3,6 +3,7 @@ import type { Features } from '../mount/features.ts';
 import { deviceFileSystems } from '../mount/file-systems.ts';
 import type { Policy } from '../policy/policy.ts';
 import { hasFileSystem } from '../sys/mount-calls.ts';
+import type { FileSystem } from '../trust/file-system.ts';
 import type { Confinement } from './confine.ts';
 import { limits } from './limits.ts';
 import type { Policies } from './policies.ts';
@@ -31,16 +32,16 @@ export function describe(
 
 /**
  * What can be mounted on this kernel. A composefs image is an EROFS image with an overlay over it. Of the others only those
- * are asked for that a rule lets in: asking loads their modules.
+ * are asked for that a rule lets in: asking loads their modules. What a disk image holds has to be among these, or EROFS.
  */
 function fileSystems(features: Features, { rules }: Policy): string[] {
   if (!features.lockedMounts || !(features.erofsFromFile || features.loopDevices)) return [];
-  const others = deviceFileSystems.filter((fileSystem) =>
-    rules.some((rule) => rule.unscanned && rule.fileSystems.includes(fileSystem)),
-  );
+  const wanted = (fileSystem: FileSystem): boolean =>
+    rules.some((rule) => rule.unscanned && rule.fileSystems.includes(fileSystem));
   return [
     ...(features.overlayDataOnly ? ['composefs'] : []),
     'erofs',
-    ...(features.loopDevices ? others.filter(hasFileSystem) : []),
+    ...(features.loopDevices ? deviceFileSystems.filter((name) => wanted(name) && hasFileSystem(name)) : []),
+    ...(features.loopDevices && wanted('ddi') ? ['ddi'] : []),
   ];
 }
