@@ -3,7 +3,9 @@ import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Host, makePlace, type Place } from '../support/hosting.ts';
+import { presentFileSystems } from '../support/file-systems.ts';
 import { isRoot, needs } from '../support/needs.ts';
+import { sid, sidMissing } from '../support/sid.ts';
 
 const checkout = resolve(import.meta.dirname, '../..');
 
@@ -22,7 +24,7 @@ function ctl(...parameters: string[]): string {
 
 const programs = [
   ...['unshare', 'setpriv', 'busybox', 'bwrap', 'podman', 'python3', 'crun'],
-  ...['mkfs.erofs', 'mksquashfs', 'mkfs.ext4'],
+  ...['mkfs.erofs', 'mksquashfs', 'mkfs.ext4', 'mkfs.btrfs'],
 ];
 const missing = programs.filter((program) => !has(program));
 
@@ -88,7 +90,7 @@ images = ["example/**"]
 signed-by = ["site"]
 stores = ["objects"]
 verity = "if-present"
-file-systems = ["composefs", "erofs", "squashfs", "ext4"]
+file-systems = ["composefs", "erofs", "squashfs", "ext4", "btrfs", "ddi"]
 unscanned = true
 `,
       },
@@ -134,17 +136,32 @@ unscanned = true
     expect(status).toBe(0);
   });
 
-  test.each(['erofs', 'squashfs', 'ext4'])('%s: made, signed, mounted, written over', (type) => {
+  const types = ['erofs', 'squashfs', 'ext4', ...presentFileSystems(['btrfs'])];
+  const repart = sid('systemd-repart');
+  const made = needs('interop', repart !== undefined, sidMissing) ? types : [...types, 'ddi'];
+  test.each(made)('%s: made, signed, mounted, written over', (type) => {
     const key = join(place.folder, 'readable.key');
     cpSync(join(place.folder, 'key'), key);
     chmodSync(key, 0o644);
     const tree = join(place.folder, 'small');
     mkdirSync(join(tree, 'folder'), { recursive: true });
     writeFileSync(join(tree, 'hello'), 'hello\n');
-    const { status, output, errors } = example('file-systems/run.sh', tree, key, type, '.');
+    const programs = join(place.folder, 'programs');
+    mkdirSync(programs, { recursive: true });
+    if (repart !== undefined)
+      writeFileSync(join(programs, 'systemd-repart'), `#!/bin/sh\nexec ${repart.join(' ')} "$@"\n`, {
+        mode: 0o755,
+      });
+    // The tree is the user's own, whose files can be anybody's in the image.
+    spawnSync('chown', ['-R', '1000:1000', tree]);
+    const script = '../project/examples/file-systems/run.sh';
+    const path = 'PATH="$0:$PATH"; exec "$@"';
+    const { status, output, errors } = asUser('sh', '-c', path, programs, script, tree, key, type, '.');
     const [names, shown] = [output.split('\n').slice(0, -2), output.split('\n').at(-2)];
     expect(names, errors).toEqual(['folder', 'hello', ...(type === 'ext4' ? ['lost+found'] : []), 'written']);
-    expect(shown).toMatch(new RegExp(`^${type} sha256:[0-9a-f]{64}$`));
+    // What the kernel mounted of a disk image is its root partition.
+    const fileSystem = type === 'ddi' ? 'squashfs' : type;
+    expect(shown).toMatch(new RegExp(`^${fileSystem} sha256:[0-9a-f]{64}$`));
     expect(status).toBe(0);
   });
 
