@@ -5,10 +5,12 @@ import { addFiles, fromAddingFault } from './adding.ts';
 import type { ObjectStore, StoredObject } from './objects.ts';
 
 /** How many files, or bytes, go to a thread at a time: messages are to cost little beside them. */
-const batchFilesMax = 32;
+const batchFilesMax = 64;
 const batchBytesMax = 1024 * 1024;
 /** How many batches a thread has, one under way and others waiting, before the caller's own thread takes the next. */
-const batchesAhead = 3;
+const batchesAhead = 5;
+/** How many files are open at once at most, however many threads: 1024 is all that a process may have in some places. */
+const filesAtOnceMax = 768;
 /** What is added here before threads are started: they take as long to start as this much takes to add. */
 const aloneFilesMax = 200;
 const aloneBytesMax = 8 * 1024 * 1024;
@@ -54,7 +56,8 @@ export class ObjectThreads implements AsyncDisposable {
   constructor(store: ObjectStore, count: number) {
     this.#store = store;
     this.#count = count - 1;
-    this.filesAtOnce = count === 1 ? 16 : count * 4 * batchFilesMax;
+    const batches = this.#count * batchesAhead + 1;
+    this.filesAtOnce = count === 1 ? 16 : Math.min(batches * batchFilesMax, filesAtOnceMax);
   }
 
   /** As ObjectStore.add does, for a file of `size` bytes. */
