@@ -2,7 +2,7 @@ import { copyFile, constants, read, readSync, write } from 'node:fs';
 import { promisify } from 'node:util';
 
 import type { Digest } from '../base/digest.ts';
-import { VerityHasher } from '../verity/verity.ts';
+import { verityDigest, VerityHasher } from '../verity/verity.ts';
 
 const readAt = promisify(read);
 const writeAt = promisify(write);
@@ -72,6 +72,12 @@ export function readContent(source: number, size: number): Uint8Array | undefine
     // One byte more was asked for: this is the end.
     if (used === size) return room.subarray(0, size);
   }
+}
+
+/** As measureContent, but not asynchronous for a file that is read at once. */
+export async function measureFile(source: number, size: number): Promise<Measured> {
+  const whole = size <= blockBytesMax ? readContent(source, size) : undefined;
+  return whole === undefined ? measureContent(source, size) : { digest: verityDigest(whole), bytes: size };
 }
 
 /** Writes `bytes` to the file `target` from `position` on. */

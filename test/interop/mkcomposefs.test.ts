@@ -20,7 +20,7 @@ import { formatDump } from '../support/format-dump.ts';
 import { readTree } from '../../src/composefs/read.ts';
 import type { WriteOptions } from '../../src/composefs/write.ts';
 import type { BuildOptions, BuiltImage } from '../../src/store/build.ts';
-import { buildImage } from '../../src/store/build.ts';
+import { buildImage, measureDirectory } from '../../src/store/build.ts';
 import { ObjectStore } from '../../src/store/objects.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { sid, sidMissing } from '../support/sid.ts';
@@ -192,6 +192,18 @@ describe.skipIf(needs('interop', available, sidMissing))('beside mkcomposefs', (
     for (const options of versions) {
       const ours = await build(tree, 'options', { ...options, ...option });
       expect(same(ours.image, theirs(tree, options, flag))).toBe(true);
+    }
+  });
+
+  test('--print-digest-only, with hashing alone', async () => {
+    const tree = join(folder, 'measured');
+    makeTree(tree);
+    for (const options of versions) {
+      const bounds = [`--min-version=${options.minVersion}`, `--max-version=${options.maxVersion}`];
+      const { digest } = await measureDirectory({ source: tree, ...options });
+      expect(`${digest}\n`).toBe(
+        `sha256:${run('mkcomposefs', '--print-digest-only', ...bounds, tree).toString()}`,
+      );
     }
   });
 

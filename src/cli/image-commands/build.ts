@@ -7,8 +7,8 @@ import { InvalidArgumentError, Option } from 'commander';
 import { parseDump } from '../../composefs/dump.ts';
 import { scanImage } from '../../composefs/scan.ts';
 import type { FormatVersion, WriteOptions } from '../../composefs/write.ts';
-import type { BuiltImage, TreeOptions } from '../../store/build.ts';
-import { buildImage, formatImage } from '../../store/build.ts';
+import type { BuiltImage, ImageOptions, TreeOptions } from '../../store/build.ts';
+import { buildImage, formatImage, measureDirectory } from '../../store/build.ts';
 import { ObjectStore } from '../../store/objects.ts';
 import type { Owner } from '../../store/scan-directory.ts';
 import { writeFileWhole } from '../../store/write-file-whole.ts';
@@ -18,7 +18,8 @@ import { explained } from './explained.ts';
 import { formatSize, Progress } from './progress.ts';
 
 interface BuildCommandOptions {
-  readonly output: string;
+  readonly output?: string;
+  readonly printDigestOnly?: true;
   readonly store?: string;
   readonly formatVersion?: FormatVersion;
   readonly minVersion?: FormatVersion;
@@ -44,7 +45,13 @@ export function addBuildCommand(program: Command): void {
         'digest. The image is the same, byte for byte, as mkcomposefs makes; only hard links are kept as such.',
     )
     .argument('<SOURCE>', 'a directory; with --from-file a composefs dump, or - for standard input')
-    .requiredOption('-o, --output <IMAGE>', 'where to write the image')
+    .option('-o, --output <IMAGE>', 'where to write the image')
+    .addOption(
+      new Option(
+        '--print-digest-only',
+        'write no image, and need no store: only say which digest it would have',
+      ).conflicts('output'),
+    )
     .option('--store <DIR>', 'where the contents of files go, by digest; made where it is missing')
     .addOption(
       version('--format-version <N>', 'the format version, 0 or 1 (default: 1)').conflicts([
@@ -84,13 +91,18 @@ export function addBuildCommand(program: Command): void {
 
 async function runBuild(source: string, options: BuildCommandOptions): Promise<void> {
   const versions = chooseVersions(options);
-  await explained(options.output, () => {
-    checkOutput(options.output);
-  });
+  const { output } = options;
+  if (output !== undefined)
+    await explained(output, () => {
+      checkOutput(output);
+    });
+  else if (options.printDigestOnly !== true)
+    throw new CommandError('--output is needed, or --print-digest-only');
   const built = await (options.fromFile === true
     ? buildFromDump(source, options, versions)
     : buildFromDirectory(source, options, versions));
-  await explained(options.output, () => writeFileWhole(options.output, built.image, { verity: false }));
+  if (output !== undefined)
+    await explained(output, () => writeFileWhole(output, built.image, { verity: false }));
   print(built.digest);
 }
 
@@ -99,22 +111,20 @@ async function buildFromDirectory(
   options: BuildCommandOptions,
   versions: WriteOptions,
 ): Promise<BuiltImage> {
-  const { store: path } = options;
-  if (path === undefined)
-    throw new CommandError('--store is needed: somewhere the contents of the files must go');
+  const { store: path, threads = availableParallelism() } = options;
   using progress = new Progress({ quiet: options.quiet === true });
-  return await explained(source, () =>
-    buildImage({
-      source,
-      store: ObjectStore.create(path),
-      ...versions,
-      ...treeOptions(options),
-      threads: options.threads ?? availableParallelism(),
-      onProgress: ({ files, newFiles, bytes }) => {
-        progress.show(() => `${files} files, ${formatSize(bytes)}; ${newFiles} of them new`);
-      },
-    }),
-  );
+  const build: ImageOptions = {
+    source,
+    ...versions,
+    ...treeOptions(options),
+    onProgress: ({ files, newFiles, bytes }) => {
+      progress.show(() => `${files} files, ${formatSize(bytes)}; ${newFiles} of them new`);
+    },
+  };
+  if (path !== undefined)
+    return await explained(source, () => buildImage({ ...build, store: ObjectStore.create(path), threads }));
+  if (options.printDigestOnly === true) return await explained(source, () => measureDirectory(build));
+  throw new CommandError('--store is needed: somewhere the contents of the files must go');
 }
 
 async function buildFromDump(

@@ -55,6 +55,16 @@ describe('build', () => {
     expect(readdirSync(folder).sort()).toEqual(['image.cfs', 'source', 'store']);
   });
 
+  test('says with --print-digest-only which digest an image would have, and writes nothing', async () => {
+    const source = join(folder, 'source');
+    const only = await run('build', source, '--print-digest-only');
+    expect(only.failure).toBeUndefined();
+    expect(readdirSync(folder)).toEqual(['source']);
+    expect(only.stdout).toBe((await build()).stdout);
+    expect((await run('build', source, '--store', store)).failure).toContain('--output is needed');
+    expect((await build('--print-digest-only')).failure).toContain('cannot be used with');
+  });
+
   test('makes the same of the same, and another layout of another version', async () => {
     const first = await build();
     expect((await build()).stdout).toBe(first.stdout);
