@@ -252,9 +252,10 @@ async function main(known: number): Promise<void> {
       timesTable(whole, median(whole[0]?.times ?? [])).replace('to raw', 'to Node'),
     ].join('\n\n');
     const results = resolve(process.cwd(), 'test/bench/RESULTS.md');
-    // What `npm run bench:attack` has written stays.
-    const attack = sectionOf(readFileSync(results, 'utf8'), 'attack');
-    writeFileSync(results, `${attack === undefined ? text : `${text}\n\n${attack}`}\n`);
+    // What `npm run bench:attack` and `bench:images` have written stays.
+    const document = readFileSync(results, 'utf8');
+    const others = ['attack', 'images'].map((name) => sectionOf(document, name));
+    writeFileSync(results, `${[text, ...others.filter((section) => section !== undefined)].join('\n\n')}\n`);
     console.log(text);
   } finally {
     await room.close();
