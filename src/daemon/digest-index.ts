@@ -1,6 +1,8 @@
 import { statSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../base/digest.ts';
+import { isSyscallError } from '../sys/errno.ts';
+import { FolderWatches } from '../sys/folder-watches.ts';
 import { imageNames } from './image-folders.ts';
 
 /** What is learnt of the image called `name` below `directories`: a digest, or undefined where it cannot be had. */
@@ -9,91 +11,153 @@ export type Learn = (
   directories: readonly string[],
 ) => Digest | undefined | Promise<Digest | undefined>;
 
-/** How long an index counts while no folder changes: a file may also be written in place. */
-const freshMilliseconds = 1000;
-/** More than the coarsest tick of the clock by which filesystems note changes. */
-const tickMilliseconds = 100;
+type Names = ReadonlyMap<Digest, readonly string[]>;
+
+/** After a change others follow: whoever installs an image writes several files. */
+const calmMilliseconds = 500;
+/** How long an index counts where the kernel has no watches for all of its folders. */
+const unwatchedMilliseconds = 1000;
 /** Others have their turn after so many images. */
 const imagesPerTurn = 8;
 
-interface Index {
-  readonly names: ReadonlyMap<Digest, readonly string[]>;
-  readonly folders: readonly FolderState[];
-  /** By the clock that files' times are of. */
-  readonly builtAt: number;
-  /** As performance.now(): the clock may be set back. */
-  readonly freshSince: number;
-}
-
 /**
- * The images below some directories by their digest. Whoever asks for digests that are nowhere makes the daemon look at
- * every image: all who ask at once share one look, and another follows only when a folder has changed or some time
- * has passed.
+ * The images below some directories by their digest. It is made when it is told to, and again once something has changed there: a
+ * request for a digest that is nowhere makes nobody look. Only what changed a moment ago is waited for. Not seen are
+ * filesystems that are mounted below the directories meanwhile.
  */
 export class DigestIndex {
   readonly #learn: Learn;
-  readonly #built = new Map<string, Index>();
-  readonly #building = new Map<string, Promise<Index>>();
+  #latest: Index | undefined;
+  #calm: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(learn: Learn) {
-    this.#learn = learn;
+    this.#learn = (name, directories) => (this.#closed ? undefined : learn(name, directories));
   }
 
-  /** The names of images with `digest` below `directories`. */
+  /** Makes it anew. Rejects with the system call's error where a folder cannot be read. */
+  async begin(directories: readonly string[]): Promise<void> {
+    await this.#begin(directories).names;
+  }
+
+  /** The names of images with `digest` below `directories`. Rejects as `begin`. */
   async names(digest: Digest, directories: readonly string[]): Promise<readonly string[]> {
-    const key = directories.join('\n');
-    const built = this.#built.get(key);
-    const index = built !== undefined && isFresh(built) ? built : await this.#shared(key, directories);
-    return index.names.get(digest) ?? [];
+    const { names } = this.#current(directories);
+    return (await names).get(digest) ?? [];
   }
 
-  #shared(key: string, directories: readonly string[]): Promise<Index> {
-    const running = this.#building.get(key);
-    if (running !== undefined) return running;
-    const building = this.#build(directories).finally(() => {
-      this.#building.delete(key);
+  /** Learns of nothing any more. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#calm);
+    this.#latest?.close();
+  }
+
+  #current(directories: readonly string[]): Index {
+    const latest = this.#latest;
+    return latest?.isAbout(directories) === true && latest.isCurrent() ? latest : this.#begin(directories);
+  }
+
+  /** One at a time: it begins once the one before has ended, and sees all that changed until then. */
+  #begin(directories: readonly string[]): Index {
+    const before = this.#latest;
+    before?.close();
+    const ended = before?.names.catch(() => undefined) ?? Promise.resolve();
+    const index = new Index(directories, this.#learn, ended, () => {
+      if (this.#latest === index) this.#renewSoon(index);
     });
-    this.#building.set(key, building);
-    return building.then((index) => {
-      // One for each policy of late; an older one is not asked for again.
-      this.#built.clear();
-      this.#built.set(key, index);
-      return index;
+    this.#latest = index;
+    return index;
+  }
+
+  #renewSoon(index: Index): void {
+    clearTimeout(this.#calm);
+    this.#calm = setTimeout(() => {
+      // What is wrong is for the request to find that comes next.
+      if (this.#latest === index) this.#begin(index.directories).names.catch(() => undefined);
+    }, calmMilliseconds).unref();
+  }
+}
+
+/** What was found at one time, or is being looked for. */
+class Index {
+  readonly directories: readonly string[];
+  readonly names: Promise<Names>;
+  readonly #changed: () => void;
+  #watches: FolderWatches | undefined;
+  #state: 'as found' | 'changed' | 'closed' = 'as found';
+  /** The directories themselves, which may also be replaced from above, or come to be; undefined before it has begun. */
+  #tops: string | undefined;
+  /** As performance.now(), which no clock sets back. */
+  #unwatchedSince: number | undefined;
+
+  constructor(directories: readonly string[], learn: Learn, after: Promise<unknown>, changed: () => void) {
+    this.directories = directories;
+    this.#changed = changed;
+    this.names = after.then(() => this.#build(learn));
+    // Whoever asks next has it made again.
+    this.names.catch(() => {
+      this.#state = 'changed';
     });
   }
 
-  async #build(directories: readonly string[]): Promise<Index> {
-    const found = directories.map(imageNames);
-    const folders = [...new Set(found.flatMap((walk) => walk.folders))];
-    const index = { folders: folders.map(stateOf), builtAt: Date.now(), freshSince: performance.now() };
+  isAbout(directories: readonly string[]): boolean {
+    return directories.join('\n') === this.directories.join('\n');
+  }
+
+  /** Whether nothing has changed since it was begun, as far as the kernel tells. */
+  isCurrent(): boolean {
+    this.#watches?.drain();
+    if (this.#state !== 'as found') return false;
+    if (this.#tops !== undefined && this.#tops !== topsOf(this.directories)) return false;
+    return performance.now() - (this.#unwatchedSince ?? Infinity) < unwatchedMilliseconds;
+  }
+
+  /** Sees no changes any more. */
+  close(): void {
+    this.#state = 'closed';
+    this.#watches?.close();
+  }
+
+  async #build(learn: Learn): Promise<Names> {
+    this.#watches = this.#state === 'closed' ? undefined : this.#watch();
+    this.#tops = topsOf(this.directories);
+    const found = new Set<string>();
+    for (const directory of this.directories) {
+      const names = await imageNames(directory, (folder) => {
+        this.#reads(folder);
+      });
+      for (const name of names) found.add(name);
+    }
     const names = new Map<Digest, string[]>();
-    for (const [position, name] of [...new Set(found.flatMap((walk) => walk.names))].entries()) {
+    for (const [position, name] of [...found].entries()) {
       if (position % imagesPerTurn === imagesPerTurn - 1) await setImmediate();
-      const digest = await this.#learn(name, directories);
+      const digest = await learn(name, this.directories);
       if (digest !== undefined) names.set(digest, [...(names.get(digest) ?? []), name]);
     }
-    return { ...index, names };
+    return names;
+  }
+
+  #watch(): FolderWatches | undefined {
+    try {
+      return new FolderWatches(() => {
+        this.#state = 'changed';
+        this.#changed();
+      });
+    } catch (error) {
+      if (!isSyscallError(error, 'EMFILE')) throw error;
+      return undefined;
+    }
+  }
+
+  /** A folder is about to be read. What is closed has no watches any more. */
+  #reads(folder: string): void {
+    if (this.#state === 'closed') return;
+    if (this.#watches?.add(folder) !== true) this.#unwatchedSince ??= performance.now();
   }
 }
 
-/** A folder that was walked; another time of change means other files. */
-interface FolderState {
-  readonly path: string;
-  readonly inode: number;
-  readonly changedAt: number;
-}
-
-function stateOf(path: string): FolderState {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return { path, inode: found?.ino ?? 0, changedAt: found?.ctimeMs ?? 0 };
-}
-
-function isFresh(index: Index): boolean {
-  if (performance.now() - index.freshSince > freshMilliseconds) return false;
-  return index.folders.every(({ path, inode, changedAt }) => {
-    const now = stateOf(path);
-    // A folder that changed just before it was read could have changed after that within the same tick of its clock.
-    const settled = changedAt < index.builtAt - tickMilliseconds;
-    return settled && now.inode === inode && now.changedAt === changedAt;
-  });
+function topsOf(directories: readonly string[]): string {
+  const found = directories.map((path) => statSync(path, { throwIfNoEntry: false }));
+  return found.map((each) => (each === undefined ? 'none' : `${each.dev}:${each.ino}`)).join('\n');
 }

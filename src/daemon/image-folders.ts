@@ -1,4 +1,6 @@
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readlinkSync, statSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import { suffixOf } from '../policy/image-names.ts';
 import { isSyscallError } from '../sys/errno.ts';
 import type { OwnedFd } from '../sys/fd.ts';
@@ -88,44 +90,46 @@ export class NotTrusted extends Error {
   override readonly name = 'NotTrusted';
 }
 
-/** What a walk below a directory found. */
-export interface ImageWalk {
-  /** Names of images: paths relative to the directory, without the suffix. */
-  readonly names: readonly string[];
-  /** Every folder that was read, the directory itself first. */
-  readonly folders: readonly string[];
-}
+/** Others have their turn after so many entries of a folder. */
+const entriesPerTurn = 1024;
 
-/** Every file below `directory` that has an image's suffix. */
-export function imageNames(directory: string): ImageWalk {
+/**
+ * Names of every file below `directory` that has an image's suffix: paths relative to it, without the suffix. `reads` is called
+ * with each folder before it is read. Rejects with the system call's error.
+ */
+export async function imageNames(
+  directory: string,
+  reads: (folder: string) => void = () => undefined,
+): Promise<readonly string[]> {
   const names: string[] = [];
   const folders: { readonly path: string; readonly depth: number }[] = [{ path: '', depth: 0 }];
-  const absolute = (path: string): string => (path === '' ? directory : `${directory}/${path}`);
   let entries = 0;
   // Folders that are found on the way are walked by the same loop.
   for (const folder of folders) {
-    for (const entry of readFolder(absolute(folder.path))) {
+    const absolute = folder.path === '' ? directory : `${directory}/${folder.path}`;
+    reads(absolute);
+    for (const entry of await readFolder(absolute)) {
       entries += 1;
       if (entries > entriesMax) break;
+      if (entries % entriesPerTurn === 0) await setImmediate();
       const path = folder.path === '' ? entry.name : `${folder.path}/${entry.name}`;
       if (entry.isDirectory() && folder.depth < depthMax) folders.push({ path, depth: folder.depth + 1 });
       const suffix = suffixOf(path);
       if (suffix !== undefined && !entry.isDirectory()) names.push(path.slice(0, -suffix.length));
     }
   }
-  return { names, folders: folders.map(({ path }) => absolute(path)) };
+  return names;
 }
 
-function readFolder(path: string): ReturnType<typeof readEntries> {
+/** Read on another thread. What is no folder has no entries. */
+async function readFolder(
+  path: string,
+): Promise<readonly { readonly name: string; isDirectory(): boolean }[]> {
   try {
-    return readEntries(path);
+    return await readdir(path, { withFileTypes: true });
   } catch (error) {
     if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
       return [];
     throw error;
   }
-}
-
-function readEntries(path: string): { readonly name: string; isDirectory(): boolean }[] {
-  return readdirSync(path, { withFileTypes: true });
 }

@@ -127,6 +127,11 @@ export class Images {
     throw new ImageNotImmutable({ reason: `the memfd lacks ${names}` });
   }
 
+  /** Learns the digests of the installed images anew, so that no request has to. Rejects with SyscallError. */
+  index(policy: Policy): Promise<void> {
+    return this.#options.installed.index(policy);
+  }
+
   async #memfd(fd: number, field: string, peer: Owner): Promise<TakenImage> {
     const found = fstat(fd);
     if (!found.isFile()) throw new BadFileDescriptor({ field, reason: 'not a regular file' });

@@ -144,6 +144,14 @@ export class Installed {
     throw new ImageNotFound({ name: digest });
   }
 
+  /**
+   * Learns the digests of all images anew, so that requests for one need not: with a new policy, and where filesystems were mounted
+   * in its directories. Rejects with the system call's error.
+   */
+  async index({ imageDirectories }: Policy): Promise<void> {
+    for (const index of [this.#stated, this.#measured]) await index.begin(imageDirectories);
+  }
+
   /** Gives up leases that somebody waits for, to be called on SIGIO (fcntl(2), "Leases"). */
   releaseBroken(): void {
     for (const kept of this.#kept.values()) if (!readLease(kept.file.number)) this.#drop(kept);
@@ -156,6 +164,7 @@ export class Installed {
 
   /** Closes everything that is not in use. */
   close(): void {
+    for (const index of [this.#stated, this.#measured]) index.close();
     for (const kept of this.#kept.values()) this.#drop(kept);
     this.#files.close();
   }

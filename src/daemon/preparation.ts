@@ -60,7 +60,8 @@ export class Preparation {
     // Whoever put the policy into force is answered first.
     await setImmediate();
     const { policy, generation } = policies.current;
-    const names = new Set(policy.imageDirectories.flatMap((directory) => imageNames(directory).names));
+    const found = await Promise.all(policy.imageDirectories.map((directory) => imageNames(directory)));
+    const names = new Set(found.flat());
     const counts = { prepared: 0, passedOver: 0 };
     for (const name of [...names].slice(0, limits.installedImagesOpen)) {
       await setImmediate();
@@ -68,6 +69,8 @@ export class Preparation {
       if (await this.#attempt(name, policy)) counts.prepared += 1;
       else counts.passedOver += 1;
     }
+    if (this.#stopped || policies.generation !== generation) return;
+    await this.#options.images.index(policy);
     log.info({ ...counts, generation }, 'installed images prepared');
   }
 

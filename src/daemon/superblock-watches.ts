@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { OwnedFd } from '../sys/fd.ts';
 import { createMemfd, getSeals } from '../sys/file.ts';
-import { createInotify, isInotify, UnmountWatches } from '../sys/unmount-watches.ts';
+import { createInotify, isInotify } from '../sys/inotify.ts';
+import { UnmountWatches } from '../sys/unmount-watches.ts';
 import type { HandedOver } from './handed-over.ts';
 import { SuperblockRecords, type Charge } from './superblock-records.ts';
 

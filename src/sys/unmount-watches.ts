@@ -1,13 +1,10 @@
-import { readFileSync, readlinkSync } from 'node:fs';
-import { check, lastErrnoName, SyscallError } from './errno.ts';
-import { OwnedFd } from './fd.ts';
+import { readFileSync } from 'node:fs';
+import type { OwnedFd } from './fd.ts';
 import * as ffi from './ffi.ts';
+import { Inotify } from './inotify.ts';
 import { descriptorPath } from './path.ts';
-import { watchReadable, type Watch } from './readiness.ts';
 
 // inotify(7)
-const IN_NONBLOCK = 0o4000;
-const IN_CLOEXEC = 0o2000000;
 const IN_DELETE_SELF = 0x400;
 const IN_Q_OVERFLOW = 0x4000;
 const IN_IGNORED = 0x8000;
@@ -16,31 +13,19 @@ const eventBytes = 16;
 /** Room for 256 events, which have no names: the root of a filesystem is watched, not what is in it. */
 const events = ffi.allocate(256 * eventBytes);
 
-/** An inotify instance, for UnmountWatches (inotify_init1(2)). Throws SyscallError, EMFILE where root has no more of them. */
-export function createInotify(): OwnedFd {
-  return new OwnedFd(check('inotify_init1', ffi.inotifyInit(IN_NONBLOCK | IN_CLOEXEC)));
-}
-
-/** Whether `fd` is an inotify instance. */
-export function isInotify(fd: number): boolean {
-  return readlinkSync(descriptorPath(fd)) === 'anon_inode:inotify';
-}
-
 /**
  * Learns when superblocks go. The kernel tells nobody when the last descriptor or mount of one is gone, but it does end
  * an inotify watch on its root, which pins nothing (inotify(7), IN_UNMOUNT and IN_IGNORED). Watches live as long as some process
  * has the instance open. It keeps the process alive until close().
  */
-export class UnmountWatches implements Disposable {
-  readonly #inotify: OwnedFd;
-  readonly #readable: Watch;
+export class UnmountWatches {
+  readonly #inotify: Inotify;
   /** By watch descriptor. Two mounts of one superblock have one and the same. */
   readonly #gone = new Map<number, (() => void)[]>();
 
   /** Takes over `inotify`, with the watches that another process may have left in it. */
   constructor(inotify: OwnedFd) {
-    this.#inotify = inotify;
-    this.#readable = watchReadable(inotify.number, () => {
+    this.#inotify = new Inotify(inotify, () => {
       this.drain();
     });
   }
@@ -50,9 +35,8 @@ export class UnmountWatches implements Disposable {
    * the next number each time, up to 2^31. Throws SyscallError, ENOSPC where there are no more watches.
    */
   watch(mount: number): number {
-    const path = descriptorPath(mount);
     // Any kind of event would do: the two that count come unasked.
-    return check('inotify_add_watch', ffi.inotifyAddWatch(this.#inotify.number, path, IN_DELETE_SELF));
+    return this.#inotify.add(descriptorPath(mount), IN_DELETE_SELF);
   }
 
   /** Calls `gone` once the superblock of `watch` is gone. */
@@ -64,13 +48,7 @@ export class UnmountWatches implements Disposable {
 
   /** Takes note of what the kernel has said by now. */
   drain(): void {
-    for (;;) {
-      const bytes = ffi.read(this.#inotify.number, events, events.length);
-      if (bytes < 0) {
-        const code = lastErrnoName();
-        if (code === 'EAGAIN' || code === 'EINTR') return;
-        throw new SyscallError('read', code, 'inotify');
-      }
+    for (let bytes = this.#inotify.read(events); bytes !== undefined; bytes = this.#inotify.read(events)) {
       this.#take(bytes);
     }
   }
@@ -84,14 +62,9 @@ export class UnmountWatches implements Disposable {
     for (const watch of [...this.#gone.keys()]) if (!living.has(watch)) this.#end(watch);
   }
 
+  /** Learns of nothing any more. */
   close(): void {
-    if (!this.#inotify.isOpen) return;
-    this.#readable.stop();
     this.#inotify.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 
   #take(bytes: number): void {

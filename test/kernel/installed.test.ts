@@ -1,13 +1,25 @@
-import { chmodSync, mkdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Digest } from '../../src/base/digest.ts';
 import { measureFile } from '../../src/daemon/copy-image.ts';
+import { DigestIndex } from '../../src/daemon/digest-index.ts';
 import { ImageFolders, NotTrusted } from '../../src/daemon/image-folders.ts';
 import { Installed } from '../../src/daemon/installed.ts';
 import { policyOf } from '../unit/policy/policy-of.ts';
 import { digestOf, makePlace } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
+import { until } from './acceptance-room.ts';
 
 const limits = { images: 8, imageBytes: 1 << 20, signatureFileBytes: 65_536 };
 
@@ -58,6 +70,83 @@ describe.skipIf(needs('kernel', isRoot, 'only root can install images'))('an ins
       utimesSync(path, 1, 1);
     });
     await expect(digest()).rejects.toThrow(/app\.cfs changed while it was read/);
+  });
+});
+
+describe.skipIf(needs('kernel', isRoot, 'only root can install images'))('installed images by digest', () => {
+  const digest = (text: string): Digest => digestOf(Buffer.from(text));
+
+  /** A folder of two images, and an index of it that counts what it looks at. */
+  function indexed(): { folder: string; index: DigestIndex; looks: string[]; directories: string[] } {
+    const place = makePlace('indexed');
+    const images = join(place.folder, 'images');
+    mkdirSync(join(images, 'deep/er'), { recursive: true });
+    writeFileSync(join(images, 'one.cfs'), 'one');
+    writeFileSync(join(images, 'deep/er/two.cfs'), 'two');
+    const looks: string[] = [];
+    const index = new DigestIndex((name, directories) => {
+      looks.push(name);
+      const places = directories.map((directory) => join(directory, `${name}.cfs`));
+      const path = places.find((place) => existsSync(place));
+      return path === undefined ? undefined : digestOf(readFileSync(path));
+    });
+    onTestFinished(() => {
+      index.close();
+      place.remove();
+    });
+    return { folder: images, index, looks, directories: [images, join(place.folder, 'none')] };
+  }
+
+  test('are looked at once, however many ask for what is nowhere, and for how long', async () => {
+    const { folder, index, looks, directories } = indexed();
+    await index.begin(directories);
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    for (let hour = 0; hour < 5; hour += 1) {
+      const asked = Array.from({ length: 20 }, () => index.names(digest('nowhere'), directories));
+      expect((await Promise.all(asked)).flat()).toEqual([]);
+      vi.advanceTimersByTime(3_600_000);
+    }
+    expect(await index.names(digest('two'), directories)).toEqual(['deep/er/two']);
+    expect(looks).toEqual(['one', 'deep/er/two']);
+    // The other directory comes to be.
+    renameSync(join(folder, 'deep'), directories[1] ?? '');
+    expect(await index.names(digest('two'), directories)).toEqual(['er/two']);
+  });
+
+  test('are looked at again once something has changed, by who asks first or without anybody', async () => {
+    const { folder, index, looks, directories } = indexed();
+    await index.begin(directories);
+    writeFileSync(join(folder, 'deep/three.cfs'), 'three');
+    expect(await index.names(digest('three'), directories)).toEqual(['deep/three']);
+    writeFileSync(join(folder, 'deep/er/two.cfs'), 'other');
+    expect(await index.names(digest('two'), directories)).toEqual([]);
+    renameSync(join(folder, 'deep'), join(folder, 'moved'));
+    expect(await index.names(digest('three'), directories)).toEqual(['moved/three']);
+    renameSync(folder, `${folder}.old`);
+    expect(await index.names(digest('one'), directories)).toEqual([]);
+    renameSync(`${folder}.old`, folder);
+    expect(await index.names(digest('one'), directories)).toEqual(['one']);
+    looks.length = 0;
+    rmSync(join(folder, 'one.cfs'));
+    await until('they were looked at', () => looks.length > 0);
+    expect(await index.names(digest('one'), directories)).toEqual([]);
+    expect(looks).toEqual(['moved/three', 'moved/er/two']);
+  });
+
+  test('are found also while many change, and by who asks in between', async () => {
+    const { folder, index, directories } = indexed();
+    const asked: Promise<readonly string[]>[] = [];
+    for (let count = 0; count < 40; count += 1) {
+      writeFileSync(join(folder, `${count}.cfs`), String(count));
+      asked.push(index.names(digest(String(count)), directories));
+      if (count % 8 === 0) await setImmediate();
+    }
+    expect((await Promise.all(asked)).flat()).toEqual(
+      Array.from({ length: 40 }, (_, count) => String(count)),
+    );
   });
 });
 

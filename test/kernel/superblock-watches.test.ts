@@ -6,8 +6,8 @@ import type { HandedOver } from '../../src/daemon/handed-over.ts';
 import { SuperblockWatches, type DescriptorStore } from '../../src/daemon/superblock-watches.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { createMemfd, duplicate, fstat, writeAll } from '../../src/sys/file.ts';
+import { createInotify } from '../../src/sys/inotify.ts';
 import { fsconfigCreate, fsmount, fsopen } from '../../src/sys/mount-calls.ts';
-import { createInotify } from '../../src/sys/unmount-watches.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { openDescriptors } from './mounting-room.ts';
 
