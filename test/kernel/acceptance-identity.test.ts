@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { limits } from '../../src/daemon/limits.ts';
@@ -146,6 +146,28 @@ ${rule('group', '500', 'groups')}
     ],
   ])('%s', (_, wrapper, rules) => {
     expect(rulesFor(wrapper)).toEqual(rules);
+  });
+
+  test('of a set-ID program is its file’s, and no longer once it has gone back to its caller’s', () => {
+    const program = (name: string, uid: number, gid: number, mode: number): string => {
+      const path = join(place.folder, name);
+      copyFileSync('/usr/bin/env', path);
+      chownSync(path, uid, gid);
+      chmodSync(path, mode);
+      return path;
+    };
+    const ofUser = program('set-user', 1000, 0, 0o4755);
+    const ofGroup = program('set-group', 0, 500, 0o2755);
+    const ofRoot = program('set-root', 0, 0, 0o4755);
+    const back = ['setpriv', '--euid=1001', '--'];
+    expect(rulesFor([...asUser(1001), ofUser])).toEqual(['user']);
+    expect(rulesFor([...asUser(1001), ofUser, ...back])).toEqual([]);
+    expect(rulesFor([...asUser(1001), ofGroup])).toEqual(['group']);
+    // It has all that root has, and could do as root whatever it asks for.
+    expect(rulesFor([...asUser(1001), ofRoot])).toEqual(['root', 'zero']);
+    expect(rulesFor([...asUser(1001), ofRoot, ...back])).toEqual([]);
+    // In a user namespace such a file gives no user ID that the namespace does not have.
+    expect(rulesFor([...asUser(1001), ...inNamespace, ofRoot])).toEqual([]);
   });
 
   test('only root reloads', () => {

@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { TakenImage } from '../../src/daemon/images.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
@@ -35,6 +37,17 @@ function clientFile(room: Room): OwnedFd {
   return file;
 }
 
+/** Asks for a lease by a descriptor of the same open file, as its owner may (fcntl(2)); whether it was granted. */
+function lease(file: OwnedFd, kind: 'F_WRLCK' | 'F_UNLCK'): boolean {
+  const program = `import fcntl; fcntl.fcntl(3, fcntl.F_SETLEASE, fcntl.${kind})`;
+  const asked = spawnSync('python3', ['-c', program], {
+    stdio: ['ignore', 'ignore', 'pipe', file.number],
+    encoding: 'utf8',
+  });
+  if (asked.status !== 0) expect(asked.stderr).toMatch(/BlockingIOError/);
+  return asked.status === 0;
+}
+
 describe.skipIf(skip)('with fs-verity', () => {
   test("a client's file is measured by the kernel and mounted on a thread", async () => {
     const room = openRoom();
@@ -52,6 +65,26 @@ describe.skipIf(skip)('with fs-verity', () => {
     }
     await until('the superblock to go', () => room.handouts.totals.superblocks === 0);
     await until('the descriptors to be closed', () => room.closing.backlog(1000) === 0);
+    expect(room.bugs).toEqual([]);
+  });
+
+  test("a client's lease on its file keeps nobody waiting, and cannot be had once the file is taken", async () => {
+    const room = openRoom();
+    using file = clientFile(room);
+    const request = { kind: 'descriptor', fd: file.number, field: 'image.fileDescriptor' } as const;
+    const take = async (): Promise<TakenImage> => room.images.take(request, room.peer(), room.policy);
+    expect(lease(file, 'F_WRLCK')).toBe(true);
+    await expect(take()).rejects.toMatchObject({
+      name: error('ImageNotImmutable'),
+      parameters: { reason: expect.stringMatching(/holds a lease/) as unknown },
+    });
+    expect(lease(file, 'F_UNLCK')).toBe(true);
+    using image = await take();
+    expect(lease(file, 'F_WRLCK')).toBe(false);
+    using mount = await room.mount(image, {
+      constraints: { ...room.constraints, stores: [room.store], verity: 'never' },
+    });
+    expect(readFileSync(join(descriptorPath(mount.number), 'small'), 'utf8')).toBe('small\n');
     expect(room.bugs).toEqual([]);
   });
 
