@@ -178,8 +178,9 @@ export class Stage implements Disposable {
     joinMountNamespace(namespace, 'the namespace of a stage');
     this.#current = 'elsewhere';
     try {
-      paths.forEach(umountDetach);
+      // First, since a mount that was handed out cannot be unmounted by its receiver while it is open here (EBUSY).
       mounts.forEach(closeFd);
+      paths.forEach(umountDetach);
     } finally {
       this.#enter(this.#home);
     }
