@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
 import { parseCertificate } from '../../src/trust/certificate.ts';
-import { signContentPkcs7 } from '../../src/trust/sign-pkcs7.ts';
 import { hasVerityTarget } from '../../src/sys/device-mapper.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
@@ -15,7 +14,7 @@ import { digestOf, Host, makePlace, Signer, type Place } from '../support/hostin
 import { loopFiles } from '../support/loop-files.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { interfaceName, type RawClient, type RawReply } from '../support/raw-client.ts';
-import { verityPair } from '../support/verity-partitions.ts';
+import { signedDisk, verityPair, wholeBlocks } from '../support/verity-partitions.ts';
 import { memfdOf, until } from './acceptance-room.ts';
 
 const available = isRoot && process.arch === 'x64';
@@ -23,8 +22,6 @@ const rootFileSystems = presentFileSystems(['squashfs', 'erofs', 'ext4']);
 const withVerity = isRoot && hasVerityTarget();
 
 const rootType = '4f68bce3-e8cd-4db1-96e7-fbcaf984b709';
-const signatureType = '41092b05-9fc8-4523-994f-2def0408b176';
-const homeType = '933ac7e1-2eb4-4f13-b844-0e14e2aef915';
 const usrType = '8484680c-9521-48c6-9c11-b0720656f69e';
 
 /** The device mapper's devices that processes of the service made. */
@@ -58,9 +55,7 @@ describe.skipIf(needs('kernel', available, 'only root can mount, and the images 
       for (const fileSystem of rootFileSystems) {
         const path = join(place.folder, fileSystem);
         buildFileSystem(fileSystem, tree, path);
-        const bytes = readFileSync(path);
-        // Whole blocks of 4096 bytes, as dm-verity hashes them.
-        contents.set(fileSystem, Buffer.concat([bytes, Buffer.alloc((4096 - (bytes.length % 4096)) % 4096)]));
+        contents.set(fileSystem, wholeBlocks(readFileSync(path)));
       }
       host = await Host.start({
         folder: place.folder,
@@ -151,6 +146,11 @@ unscanned = true
       expect(readRelease(mount)).toBe('ID=test\n');
     });
 
+    test('Describe names them', async () => {
+      const { parameters } = await client.call('Describe');
+      expect(parameters['fileSystems']).toContain('ddi');
+    });
+
     test('by name, as an installed file', async () => {
       const path = join(place.folder, 'images/disk.raw');
       const image = diskOf([plain('squashfs')]);
@@ -198,27 +198,8 @@ unscanned = true
       },
     );
 
-    /** A disk that brings its root hash signed, as systemd-repart makes it, and a partition that nobody vouches for. */
-    function signedDisk({ content: data = content('squashfs'), stated = '' } = {}): Buffer {
-      const { root, verity, rootHash } = verityPair(content('squashfs'), {
-        salt: Buffer.alloc(32, 3),
-        first: 40,
-      });
-      const text = JSON.stringify({
-        rootHash: stated === '' ? rootHash : stated,
-        certificateFingerprint: '00'.repeat(32),
-        signature: toBase64(signContentPkcs7(Buffer.from(rootHash), vendor.key, [vendor.certificate])),
-      });
-      const first = verity.last + 1;
-      const signature = { type: signatureType, uuid: testUuid(8), first, last: first + 31 };
-      const home = { type: homeType, uuid: testUuid(9), first: first + 32, last: first + 39 };
-      return diskOf([
-        { ...root, content: data },
-        verity,
-        { ...signature, content: Buffer.from(text) },
-        { ...home, content: randomBytes(4096) },
-      ]);
-    }
+    const signed = (lies?: Parameters<typeof signedDisk>[2]): Buffer =>
+      signedDisk(content('squashfs'), vendor, lies);
 
     function showAlone(image: Uint8Array): Promise<RawReply> {
       using memfd = memfdOf(image);
@@ -226,7 +207,7 @@ unscanned = true
     }
 
     test('with its root hash signed by a certificate of the policy: mounted where dm-verity checks it, and nowhere else', async () => {
-      const reply = await showAlone(signedDisk());
+      const reply = await showAlone(signed());
       if (!withVerity) {
         expect(reply).toMatchObject({
           error: `${interfaceName}.KernelUnsupported`,
@@ -245,12 +226,12 @@ unscanned = true
       const data = Buffer.from(content('squashfs'));
       // A byte of the superblock that nothing of ours looks at.
       data.writeUInt8(data.readUInt8(8) ^ 1, 8);
-      const reply = await showAlone(signedDisk({ content: data }));
+      const reply = await showAlone(signed({ data }));
       expect(reply.error).toBe(`${interfaceName}.${withVerity ? 'SystemError' : 'KernelUnsupported'}`);
     });
 
     test('with a signature that is about another root hash: refused, and told why', async () => {
-      const reply = await showAlone(signedDisk({ stated: 'ab'.repeat(32) }));
+      const reply = await showAlone(signed({ stated: 'ab'.repeat(32) }));
       expect(reply).toMatchObject({
         error: `${interfaceName}.SignatureInvalid`,
         parameters: { reason: expect.stringContaining('about another root hash') as string },

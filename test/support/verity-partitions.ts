@@ -1,5 +1,9 @@
-import { createHash } from 'node:crypto';
-import type { TestPartition } from './disk-image.ts';
+import { createHash, randomBytes } from 'node:crypto';
+import { toBase64 } from '../../src/base/bytes.ts';
+import type { Certificate } from '../../src/trust/certificate.ts';
+import type { PrivateKey } from '../../src/trust/private-key.ts';
+import { signContentPkcs7 } from '../../src/trust/sign-pkcs7.ts';
+import { makeDisk, testUuid, type TestPartition } from './disk-image.ts';
 
 type Filled = TestPartition & { readonly content: Buffer };
 
@@ -50,4 +54,55 @@ export function verityPair(
     },
     rootHash,
   };
+}
+
+/** Whole blocks of 4096 bytes, as dm-verity hashes them. */
+export function wholeBlocks(content: Buffer): Buffer {
+  return Buffer.concat([content, Buffer.alloc((4096 - (content.length % 4096)) % 4096)]);
+}
+
+/** What a signed disk is to say that its root hash does not: other data than was hashed, and another root hash in the signature. */
+interface Lies {
+  readonly data?: Buffer;
+  readonly stated?: string;
+}
+
+/**
+ * A disk image for x86-64 with `content` in root and its root hash signed in it, as systemd-repart makes it, and a partition that
+ * nobody vouches for.
+ */
+export function signedDisk(
+  content: Buffer,
+  { key, certificate }: { readonly key: PrivateKey; readonly certificate: Certificate },
+  lies: Lies = {},
+): Buffer {
+  const { root, verity, rootHash } = verityPair(wholeBlocks(content), {
+    salt: Buffer.alloc(32, 3),
+    first: 40,
+  });
+  const text = JSON.stringify({
+    rootHash: lies.stated ?? rootHash,
+    certificateFingerprint: '00'.repeat(32),
+    signature: toBase64(signContentPkcs7(Buffer.from(rootHash), key, [certificate])),
+  });
+  const first = verity.last + 1;
+  const partitions: readonly TestPartition[] = [
+    { ...root, content: lies.data ?? root.content },
+    verity,
+    {
+      type: '41092b05-9fc8-4523-994f-2def0408b176',
+      uuid: testUuid(8),
+      first,
+      last: first + 31,
+      content: Buffer.from(text),
+    },
+    {
+      type: '933ac7e1-2eb4-4f13-b844-0e14e2aef915',
+      uuid: testUuid(9),
+      first: first + 32,
+      last: first + 39,
+      content: randomBytes(4096),
+    },
+  ];
+  return makeDisk({ blocks: first + 80, partitions });
 }

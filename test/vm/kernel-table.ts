@@ -28,8 +28,8 @@ export function formatTable(runs: readonly KernelRun[]): string {
   const notes = new Notes();
   const rows = runs.flatMap((run) => rowsOf(run, notes));
   return [
-    '| Linux | image given as | EROFS | squashfs | ext4 | xfs | btrfs | composefs, files inside | composefs: `require` | `if-present` | `never` |',
-    '|---|---|---|---|---|---|---|---|---|---|---|',
+    '| Linux | image given as | EROFS | squashfs | ext4 | xfs | btrfs | disk image (DDI) | DDI by its signed root hash | composefs, files inside | composefs: `require` | `if-present` | `never` |',
+    '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
     ...rows.map((row) => `| ${row.join(' | ')} |`),
     ...notes.lines(),
     '',

@@ -3,6 +3,8 @@
 cd /
 . /run/vm/variables
 box=/run/vm/busybox
+# Where it is a module, a machine that was booted by systemd has /dev/mapper/control from the start (kmod static-nodes).
+modprobe -q dm-mod || true
 $box mkfifo /run/vm/pipe
 $box cat </run/vm/pipe >/run/vm/out/output &
 copier=$!

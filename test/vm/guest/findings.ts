@@ -16,12 +16,15 @@ export const levels = ['require', 'ifPresent', 'never'] as const;
 /** Filesystems that are mounted through loop devices alone. */
 export const deviceImages = ['squashfs', 'ext4', 'xfs', 'btrfs'] as const;
 
-/** Compressed EROFS; the filesystems of block devices; composefs with every file in the image; composefs with files in a store. */
-export const images = ['erofs', ...deviceImages, 'inline', 'composefs'] as const;
+/** Disk images with hashes of dm-verity: trusted as a whole, or by the root hash that is signed in them. */
+export const diskImages = ['ddi', 'signed-ddi'] as const;
+
+/** Compressed EROFS; what needs devices; composefs with every file in the image; composefs with files in a store. */
+export const images = ['erofs', ...deviceImages, ...diskImages, 'inline', 'composefs'] as const;
 
 /** The levels at which an image is tried: where no file lies outside of it, all levels are one. */
 export function levelsOf(image: (typeof images)[number]): readonly (typeof levels)[number][] {
-  return deviceImages.some((each) => each === image) ? ['never'] : levels;
+  return [...deviceImages, ...diskImages].some((each) => each === image) ? ['never'] : levels;
 }
 
 /** One mount that was asked for. */

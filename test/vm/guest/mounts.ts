@@ -31,11 +31,14 @@ import {
 } from '../../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../../src/sys/path.ts';
 import { enableVerity } from '../../../src/sys/verity.ts';
+import { parseCertificate } from '../../../src/trust/certificate.ts';
 import { VarlinkError } from '../../../src/varlink/error.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
+import { makeCertificate, newKey, pemOf } from '../../support/certificates.ts';
 import { buildFileSystem, builtFileSystems } from '../../support/file-systems.ts';
+import { signedDisk } from '../../support/verity-partitions.ts';
 import { loopFiles } from '../../support/loop-files.ts';
-import { images, levelsOf, sources, type CellFinding, type Finding } from './findings.ts';
+import { diskImages, images, levelsOf, sources, type CellFinding, type Finding } from './findings.ts';
 
 type Image = CellFinding['image'];
 type Source = CellFinding['source'];
@@ -64,10 +67,22 @@ path = "${folder}/images"
 name = "everything"
 users = ["*"]
 unsigned = true
-file-systems = ["composefs", "erofs", "squashfs", "ext4", "xfs", "btrfs"]
+file-systems = ["composefs", "erofs", "squashfs", "ext4", "xfs", "btrfs", "ddi"]
 unscanned = true
 stores = ["checked", "trusted"]
 verity = "never"
+attributes = ["ro", "nosuid", "nodev", "noexec"]
+
+[[keys]]
+id = "vendor"
+file = "vendor.crt"
+
+[[rules]]
+name = "signed root hashes"
+signed-by = ["vendor"]
+formats = ["dmverity-pkcs7"]
+file-systems = ["ddi"]
+unscanned = true
 attributes = ["ro", "nosuid", "nodev", "noexec"]
 `;
 
@@ -83,6 +98,7 @@ async function furnish(folder: string): Promise<void> {
   writeFileSync(join(folder, 'tree/hello'), 'hello\n');
   for (const fileSystem of builtFileSystems.filter(isChosen))
     buildFileSystem(fileSystem, join(folder, 'tree'), imagePath(folder, fileSystem));
+  furnishDisks(folder);
   const inline = await buildImage({
     source: join(folder, 'tree'),
     store: ObjectStore.open(join(folder, 'checked')),
@@ -104,6 +120,20 @@ async function furnish(folder: string): Promise<void> {
     using file = openFile(path);
     if (!enableVerity(file.number)) throw new Error('no fs-verity here');
   }
+}
+
+/** Disk images for this machine's architecture, squashfs in root; and the certificate that signed their root hash. */
+function furnishDisks(folder: string): void {
+  const content = join(folder, 'root.squashfs');
+  buildFileSystem('squashfs', join(folder, 'tree'), content);
+  const key = newKey();
+  const certificate = parseCertificate(
+    makeCertificate(key, key, { notAfter: new Date('2099-01-01T00:00:00Z') }),
+  );
+  mkdirSync(join(folder, 'policy/keys.d'));
+  writeFileSync(join(folder, 'policy/keys.d/vendor.crt'), pemOf(certificate.der));
+  const image = signedDisk(readFileSync(content), { key, certificate });
+  for (const name of diskImages) writeFileSync(imagePath(folder, name), image);
 }
 
 function imagePath(folder: string, image: Image): string {
@@ -161,8 +191,9 @@ async function mount(
   try {
     const stores = isComposefs(image) ? [{ name: storeOf(level) }] : [];
     const given = opened instanceof OwnedFd ? { fd: opened.number } : opened;
-    const fileSystem = isComposefs(image) ? 'composefs' : image;
-    const options = { image: given, fileSystem, verity: level, allowUnsigned: true, stores } as const;
+    const fileSystem = isComposefs(image) ? 'composefs' : image === 'signed-ddi' ? 'ddi' : image;
+    const allowUnsigned = image !== 'signed-ddi';
+    const options = { image: given, fileSystem, verity: level, allowUnsigned, stores } as const;
     return (await client.mount(options)).mount;
   } finally {
     if (opened instanceof OwnedFd) opened.close();
