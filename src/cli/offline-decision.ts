@@ -14,12 +14,13 @@ import { DiskImageError } from '../ddi/errors.ts';
 import { nativeArchitecture } from '../ddi/native-architecture.ts';
 import { findMountedPartition, type MountedPartition } from '../ddi/mounted-partition.ts';
 import type { ImageContents, Question } from '../policy/question.ts';
-import { verifyFiles } from '../policy/verify-files.ts';
+import { askPolicyKeyrings, verifyFiles, withKeyrings } from '../policy/verify-files.ts';
 import { signatureFileBytesMax } from '../trust/dsse.ts';
 import { SuperblockInvalid } from '../superblock/superblock-invalid.ts';
 import { demandSuperblock } from '../superblock/read-superblock.ts';
 import { isScanned, type FileSystem } from '../trust/file-system.ts';
 import { isPathOfSegments } from '../trust/statement.ts';
+import { askKeyring } from '../sys/keyring.ts';
 import { callerOfUser, thisCaller } from './caller.ts';
 import { CommandError } from './command-error.ts';
 import { readHead } from './file-system-of-image.ts';
@@ -87,7 +88,10 @@ export function decideOffline(asked: OfflineQuestion): OfflineDecision {
     digest,
     location,
     fileSystem: asked.fileSystem,
-    verification: verifyFiles(files, digest, policy),
+    verification: withKeyrings(
+      verifyFiles(files, digest, policy),
+      askPolicyKeyrings(files, digest, policy, askKeyring),
+    ),
     allowUnsigned: asked.unsigned,
     verity: asked.verity,
     ...(asked.stores.length > 0 && { stores: asked.stores }),

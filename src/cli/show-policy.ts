@@ -1,5 +1,5 @@
 import type { LoadedPolicy } from '../policy/load.ts';
-import type { PolicyKey, Rule, UserMatch } from '../policy/policy.ts';
+import type { PolicyKey, PolicyKeyring, Rule, UserMatch } from '../policy/policy.ts';
 import { formatTime } from '../trust/time.ts';
 
 type Plain = Readonly<Record<string, unknown>>;
@@ -11,7 +11,7 @@ export function policyJson({ policy, files, warnings }: LoadedPolicy): Plain {
     files,
     warnings,
     clock: { 'skew-seconds': policy.clockSkew / 1000 },
-    keys: [...policy.keys.values()].map(keyFields),
+    keys: [...[...policy.keys.values()].map(keyFields), ...[...policy.keyrings.values()].map(keyringFields)],
     revoked: [
       ...[...policy.revokedKeys].map((key) => ({ key })),
       ...[...policy.revokedDigests].map((digest) => ({ digest })),
@@ -30,6 +30,9 @@ export function policyJson({ policy, files, warnings }: LoadedPolicy): Plain {
 /** A policy in lines for people. */
 export function policyLines({ policy, files }: LoadedPolicy): string[] {
   const keys = [...policy.keys.values()].flatMap((key) => section(`key "${key.id}"`, keyFields(key), ['id']));
+  const keyrings = [...policy.keyrings.values()].flatMap((keyring) =>
+    section(`keyring "${keyring.id}"`, keyringFields(keyring), ['id']),
+  );
   const revoked = [...policy.revokedKeys, ...policy.revokedDigests].map((each) => `revoked ${each}`);
   const stores = [...policy.stores.values()].map(
     ({ name, path, verity }) => `store "${name}" ${path} (verity ${verity})`,
@@ -43,6 +46,7 @@ export function policyLines({ policy, files }: LoadedPolicy): string[] {
     ...files.map((file) => `file ${file}`),
     ...(policy.clockSkew === 0 ? [] : [`clock wrong by up to ${policy.clockSkew / 1000} s`]),
     ...keys,
+    ...keyrings,
     ...revoked,
     ...stores,
     ...directories,
@@ -66,6 +70,15 @@ function keyFields({ id, key, notBefore, notAfter, names, certificates, authorit
     'not-after': notAfter && formatTime(notAfter),
     // Each definition of the key may bring a list, and all of them hold.
     names: names.length === 0 ? undefined : names,
+  };
+}
+
+function keyringFields({ id, keyring, notBefore, notAfter }: PolicyKeyring): Plain {
+  return {
+    id,
+    keyring,
+    'not-before': notBefore && formatTime(notBefore),
+    'not-after': notAfter && formatTime(notAfter),
   };
 }
 

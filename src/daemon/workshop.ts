@@ -5,6 +5,7 @@ import { decide } from '../policy/decide.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Evidence } from '../policy/question.ts';
 import { removeLeftDevices } from '../sys/device-mapper.ts';
+import { askKeyring } from '../sys/keyring.ts';
 import { probeFeatures } from '../sys/probe.ts';
 import { Stage } from '../sys/stage.ts';
 import { Adder } from './adder.ts';
@@ -152,7 +153,7 @@ export function openWorkshop(options: WorkshopOptions): Workshop {
     imageBytesInPlace: limits.imageBytesInPlace,
     closing,
   });
-  const evidence = new EvidenceCache(limits.evidenceKept);
+  const evidence = new EvidenceCache(limits.evidenceKept, askKeyring);
   const preparation = new Preparation({ policies, images, evidence, mounter, log });
   return {
     policies,

@@ -3,6 +3,7 @@ import { matchesPattern } from './pattern.ts';
 import type { CallerIdentity } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
 import {
+  countedKeyrings,
   countedKeys,
   denied,
   distinctSigners,
@@ -10,6 +11,7 @@ import {
   hasSigned,
   held,
   howToAsk,
+  whyKeyringNotCounted,
   whyNotCounted,
 } from './verdict.ts';
 
@@ -142,9 +144,11 @@ export function checkSigners(asked: Case): Verdict {
     return failed(faults.slice(0, 8).join('; '), { kind: 'SignatureInvalid' });
   }
   const counted = countedKeys(asked);
+  const keyrings = countedKeyrings(asked);
   const distinct = distinctSigners(asked, counted);
-  if (distinct >= rule.threshold) {
-    return held(`signed by ${counted.map(({ id }) => `"${id}"`).join(', ')} (${rule.threshold} needed)`);
+  if (distinct >= rule.threshold || keyrings.length > 0) {
+    const ids = [...counted, ...keyrings].map(({ id }) => `"${id}"`);
+    return held(`signed by ${ids.join(', ')} (${rule.threshold} needed)`);
   }
   const { signers, digestSigners, paths, unknownKeyIds } = candidate;
   const keyIds = [
@@ -164,6 +168,15 @@ function describeShortage({ policy, rule, question, candidate }: Case, distinct:
         whyNotCounted(policy, key, candidate) ?? (signedBy.has(key.id) ? 'counts' : 'not one of signed-by');
       return `"${key.id}" (${why})`;
     }),
+    ...[...policy.keyrings.values()].flatMap(({ id, keyring }) =>
+      candidate.keyrings
+        .filter((signature) => signature.keyring === keyring)
+        .map((signature) => {
+          const why =
+            whyKeyringNotCounted(policy, signature) ?? (signedBy.has(id) ? 'counts' : 'not one of signed-by');
+          return `"${id}" (${why})`;
+        }),
+    ),
     ...candidate.unknownKeyIds.map((id) => `${id === '' ? 'an unnamed key' : id} (not a key of this policy)`),
   ];
   const faults = question.verification.faults.slice(0, 8).map((fault) => `; ${fault}`);

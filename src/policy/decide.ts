@@ -3,7 +3,7 @@ import type { Policy } from './policy.ts';
 import type { Constraints, Decision, Evidence, Question, Refusal, RefusalReason } from './question.ts';
 import { effectiveVerity, storesInUse } from './requirements.ts';
 import type { Case } from './verdict.ts';
-import { inRule, validKeys } from './verdict.ts';
+import { inRule, validKeyrings, validKeys } from './verdict.ts';
 import type { Walk } from './walk.ts';
 import { furthest, walkRule } from './walk.ts';
 
@@ -71,13 +71,15 @@ export function asksForRootHash(policy: Policy, question: Question, { outcome }:
 function evidenceOf(asked: Case): Evidence {
   const { rule, question, candidate } = asked;
   // Where signatures over the bare digest are among those that count, the name is not the word of all of them.
-  const bare = candidate !== undefined && candidate.digestSigners.length + candidate.paths.length > 0;
+  const bare =
+    candidate !== undefined &&
+    candidate.digestSigners.length + candidate.paths.length + candidate.keyrings.length > 0;
   const stated = bare ? undefined : candidate?.statement;
   return {
     digest: question.digest,
     name: stated?.name,
     version: stated?.version,
-    signers: validKeys(asked).map(({ id }) => id),
+    signers: [...validKeys(asked), ...validKeyrings(asked)].map(({ id }) => id),
     rule: rule.name,
   };
 }

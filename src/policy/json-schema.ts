@@ -23,7 +23,7 @@ export function policyJsonSchema(): Json {
   };
 }
 
-function tableJson({ fields, exactlyOne, grounds }: TableSchema): Json {
+function tableJson({ fields, exactlyOne, excludes, grounds }: TableSchema): Json {
   const required = Object.entries(fields).flatMap(([name, field]) => (field.required === true ? [name] : []));
   return {
     type: 'object',
@@ -31,8 +31,18 @@ function tableJson({ fields, exactlyOne, grounds }: TableSchema): Json {
     required,
     additionalProperties: false,
     ...(exactlyOne && { oneOf: exactlyOne.map((name) => ({ required: [name] })) }),
+    ...(excludes && { dependentSchemas: excludesJson(excludes) }),
     ...(grounds && groundsJson(grounds)),
   };
+}
+
+function excludesJson(excludes: NonNullable<TableSchema['excludes']>): Json {
+  return Object.fromEntries(
+    Object.entries(excludes).map(([field, others]) => [
+      field,
+      { not: { anyOf: others.map((name) => ({ required: [name] })) } },
+    ]),
+  );
 }
 
 function groundsJson({ some, alone }: NonNullable<TableSchema['grounds']>): Json {

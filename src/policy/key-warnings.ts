@@ -1,7 +1,7 @@
 import { formatTime } from '../trust/time.ts';
 import type { NamePattern } from './pattern.ts';
 import { patternsMeet } from './pattern.ts';
-import type { Policy, PolicyKey, Rule, SignatureFormat } from './policy.ts';
+import type { Policy, PolicyKey, PolicyKeyring, Rule, SignatureFormat } from './policy.ts';
 import { countsByCertificates } from './policy.ts';
 import { distinctKeys } from './verdict.ts';
 
@@ -16,13 +16,41 @@ export function keyWarnings(policy: Policy, now: Date): readonly string[] {
     else if (key.notAfter !== undefined && key.notAfter < now) {
       found.push(`${what} expired at ${formatTime(key.notAfter)}`);
     }
-    if (!used.has(key.id)) found.push(`${what} is used by no rule`);
+    if (!used.has(key.id) && !isComparedWith(policy)) found.push(`${what} is used by no rule`);
     const ended = key.certificates.find(({ notAfter }) => notAfter < now);
     if (ended !== undefined)
       found.push(`${what} has a certificate that expired at ${formatTime(ended.notAfter)}`);
     if (key.authority && !policy.rules.some((rule) => takesCertificates(rule, key)))
       found.push(
         `${what} is an authority, and no rule that names it takes the format fsverity-pkcs7 or dmverity-pkcs7`,
+      );
+    return found;
+  });
+}
+
+/** Whether keys serve even without a rule: those of keyrings count only where they are among them, while keys are revoked. */
+function isComparedWith({ keyrings, revokedKeys }: Policy): boolean {
+  return keyrings.size > 0 && revokedKeys.size > 0;
+}
+
+/** What is surely wrong with a keyring of the kernel's: one sentence each. */
+export function keyringWarnings(
+  { keyrings, keys, revokedKeys, rules }: Policy,
+  now: Date,
+): readonly string[] {
+  return [...keyrings.values()].flatMap((keyring) => {
+    const what = `keyring "${keyring.id}"`;
+    const found: string[] = [];
+    if (!rules.some(({ signedBy }) => signedBy?.includes(keyring.id) === true))
+      found.push(`${what} is used by no rule`);
+    if (keyring.notAfter === undefined)
+      found.push(
+        `${what} has no not-after: nobody knows the dates of the certificates in it, and what has expired counts on`,
+      );
+    else if (keyring.notAfter < now) found.push(`${what} expired at ${formatTime(keyring.notAfter)}`);
+    if (revokedKeys.size > 0 && keys.size === 0)
+      found.push(
+        `${what} counts for nothing while keys are revoked: only those of its keys do that the policy has in [[keys]] as well`,
       );
     return found;
   });
@@ -36,12 +64,21 @@ export function warnOfSigners(policy: Policy, rule: Rule, now: Date): string | u
       : 'has formats and no signed-by, and so asks for no signature';
   }
   const keys = rule.signedBy.map((id) => policy.keys.get(id)).filter((key) => key !== undefined);
+  const keyrings = rule.signedBy
+    .map((id) => policy.keyrings.get(id))
+    .filter((keyring) => keyring !== undefined)
+    .map((keyring) => ({ keyring, why: whyKeyringIdle(rule, keyring, now) }));
   const idle = keys
     .map((key) => ({ key, why: whyIdle(policy, rule, key, now) }))
     .filter(({ why }) => why !== undefined);
   const left = distinctKeys(keys.filter((key) => !idle.some((each) => each.key === key)));
-  const reasons = idle.map(({ key, why }) => `"${key.id}" ${why ?? ''}`).join(', ');
-  if (left < rule.threshold) return `needs ${rule.threshold} of its keys and can never have them: ${reasons}`;
+  const reasons = [
+    ...idle.map(({ key, why }) => `"${key.id}" ${why ?? ''}`),
+    ...keyrings.map(({ keyring, why }) => `"${keyring.id}" ${why ?? ''}`),
+  ].join(', ');
+  const byKeyring = keyrings.some(({ why }) => why === undefined);
+  if (left < rule.threshold && !byKeyring)
+    return `needs ${rule.threshold} of its keys and can never have them: ${reasons}`;
   const speaking = keys.filter((key) => !idle.some((each) => each.key === key));
   const mute = (rule.images ?? []).filter(
     (pattern) => distinctKeys(speaking.filter((key) => maySpeak(key, pattern))) < rule.threshold,
@@ -73,6 +110,14 @@ function whyIdle(policy: Policy, { formats, images }: Rule, key: PolicyKey, now:
   if (images?.some((pattern) => maySpeak(key, pattern)) === false) return speaksForNone;
   const reasons = formats.map((format) => whyUnfit(format, key, now));
   return reasons.includes(undefined) ? undefined : reasons.join(' and ');
+}
+
+/** The same of a keyring's keys. */
+function whyKeyringIdle({ formats }: Rule, { notAfter }: PolicyKeyring, now: Date): string | undefined {
+  if (notAfter !== undefined && notAfter < now) return 'has expired';
+  return formats.includes('fsverity-pkcs7')
+    ? undefined
+    : 'is a keyring, whose signatures are of the format fsverity-pkcs7 alone';
 }
 
 /** Why the key's signatures of that format cannot count from now on. */

@@ -1,7 +1,7 @@
 import type { Accounts } from './accounts.ts';
 import type { Fields } from './fields.ts';
 import { parsePattern } from './pattern.ts';
-import type { PolicyKey, Rule } from './policy.ts';
+import type { PolicyKey, PolicyKeyring, Rule } from './policy.ts';
 import type { Names } from './parse-tables.ts';
 import {
   parseAttribute,
@@ -23,6 +23,7 @@ export interface RuleContext {
   readonly realPath: (path: string) => string;
   /** The keys that are sound. */
   readonly keys: ReadonlyMap<string, PolicyKey>;
+  readonly keyrings: ReadonlyMap<string, PolicyKeyring>;
   readonly keyNames: Names;
   readonly storeNames: Names;
 }
@@ -33,7 +34,7 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
   const store = (text: string): string => storeNames.check(text, 'store');
   const signedBy = fields.list('signed-by', (text) => keyNames.check(text, 'key'));
   const threshold = fields.integer('threshold');
-  checkThreshold(fields, threshold, signedBy, context.keys);
+  checkThreshold(fields, threshold, signedBy, context);
   const name = fields.string('name', parseLabel);
   const digests = fields.list('digests', parseDigestValue);
   const rule: Rule = {
@@ -46,7 +47,8 @@ export function parseRule(fields: Fields, context: RuleContext): Rule | undefine
     digests: digests && new Set(digests),
     // The daemon tells where an image lies with links resolved, such as that of /lib into /usr/lib.
     locations: unique(fields.list('locations', withRealPath(context))?.flat()),
-    signedBy: signedBy && [...context.keys.keys()].filter((id) => signedBy.includes(id)),
+    signedBy:
+      signedBy && [...context.keys.keys(), ...context.keyrings.keys()].filter((id) => signedBy.includes(id)),
     threshold: threshold ?? 1,
     formats: unique(fields.list('formats', parseSignatureFormat)) ?? ['dsse'],
     unsigned: fields.boolean('unsigned') ?? false,
@@ -75,9 +77,17 @@ function checkThreshold(
   fields: Fields,
   threshold: number | undefined,
   signedBy: readonly string[] | undefined,
-  keys: ReadonlyMap<string, PolicyKey>,
+  { keys, keyrings }: Pick<RuleContext, 'keys' | 'keyrings'>,
 ): void {
   if (threshold === undefined) return; // 1, which is right for every list of keys
+  const keyring = signedBy?.find((id) => keyrings.has(id));
+  if (threshold > 1 && keyring !== undefined) {
+    fields.fault(
+      'threshold',
+      `above 1, and nobody can tell a key of the keyring "${keyring}" from the others of signed-by; give the keyring a rule of its own`,
+    );
+    return;
+  }
   // Where signed-by or a key that it names is at fault, the count is not known, and that fault is enough.
   if (fields.has('signed-by') && signedBy === undefined) return;
   const named = (signedBy ?? []).map((id) => keys.get(id)?.key.id);

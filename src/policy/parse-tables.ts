@@ -105,10 +105,11 @@ function parseKeySource(
   fields: Fields,
   readKey: (policyFile: string, name: string) => { readonly path: string; readonly text: string },
 ): KeySource | undefined {
-  if (fields.has('file') === fields.has('public-key')) {
+  const given = ['file', 'public-key'].filter((name) => fields.has(name));
+  if (given.length !== 1) {
     fields.fault(
       undefined,
-      fields.has('file') ? 'has both file and public-key' : 'has neither file nor public-key',
+      given.length > 1 ? `has both ${given.join(' and ')}` : 'has none of file, public-key and keyring',
     );
     return undefined;
   }
@@ -218,7 +219,7 @@ export function parseClock(tables: readonly Fields[]): number {
 }
 
 /** The name of a key or store, noted as defined at once. */
-function readLabel(fields: Fields, field: string, names: Names): string | undefined {
+export function readLabel(fields: Fields, field: string, names: Names): string | undefined {
   const label = fields.string(field, parseLabel);
   if (label === undefined) names.complete = false;
   else names.add(label);

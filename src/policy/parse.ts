@@ -5,6 +5,7 @@ import type { PolicyFault } from './fault.ts';
 import { PolicyInvalid, sortFaults } from './fault.ts';
 import { Fields } from './fields.ts';
 import { nearestName } from './nearest-name.ts';
+import { parseKeyrings, separateKeyrings } from './parse-keyrings.ts';
 import { checkRuleNames, parseRule } from './parse-rule.ts';
 import {
   Names,
@@ -74,13 +75,22 @@ export function parsePolicy(files: readonly PolicyFile[], context: PolicyContext
   const storeNames = new Names();
   keyNames.complete = storeNames.complete = tables.complete && context.complete;
   const clockSkew = parseClock(tables.of('clock')) * 1000;
-  const keys = parseKeys(tables.of('keys'), keyNames, readKey);
+  const [ofKeyrings, ofKeys] = separateKeyrings(tables.of('keys'));
+  const keys = parseKeys(ofKeys, keyNames, readKey);
+  const keyrings = parseKeyrings(ofKeyrings, keyNames, keys);
   const revoked = parseRevoked(tables.of('revoked'));
   const stores = parseStores(tables.of('stores'), storeNames, checkDirectory);
   const imageDirectories = parseImageDirectories(tables.of('image-directories'), checkDirectory);
   const rules: { name: string; rule: Rule; fields: Fields }[] = [];
   for (const fields of tables.of('rules')) {
-    const rule = parseRule(fields, { accounts: context.accounts, realPath, keys, keyNames, storeNames });
+    const rule = parseRule(fields, {
+      accounts: context.accounts,
+      realPath,
+      keys,
+      keyrings,
+      keyNames,
+      storeNames,
+    });
     if (rule !== undefined) rules.push({ name: rule.name, rule, fields });
   }
   checkRuleNames(rules);
@@ -90,6 +100,7 @@ export function parsePolicy(files: readonly PolicyFile[], context: PolicyContext
   return {
     clockSkew,
     keys,
+    keyrings,
     revokedKeys: revoked.keys,
     revokedDigests: revoked.digests,
     stores,

@@ -35,6 +35,17 @@ export interface PolicyKey {
   readonly names: readonly (readonly NamePattern[])[];
 }
 
+/** A keyring of the kernel's that rules can name: signatures by the keys in it count as its word, in the format fsverity-pkcs7. */
+export interface PolicyKeyring {
+  /** The name that rules use. */
+  readonly id: string;
+  /** The kernel's name, such as `.fs-verity`. */
+  readonly keyring: string;
+  /** When it begins and ceases to count; both ends belong to its time. Nobody knows the dates of the certificates in it. */
+  readonly notBefore: Date | undefined;
+  readonly notAfter: Date | undefined;
+}
+
 /** A directory in which composefs images find their files. */
 export interface PolicyStore {
   readonly name: string;
@@ -61,7 +72,7 @@ export interface Rule {
   readonly digests: ReadonlySet<Digest> | undefined;
   /** Absolute, normalised directories: as written, and with their links resolved when the policy was loaded. */
   readonly locations: readonly string[] | undefined;
-  /** IDs of policy keys, in the policy's order, each once. */
+  /** IDs of policy keys and keyrings, in the policy's order, each once. */
   readonly signedBy: readonly string[] | undefined;
   /** How many distinct keys of signedBy must have signed. */
   readonly threshold: number;
@@ -104,6 +115,8 @@ export interface Policy {
   readonly clockSkew: number;
   /** In the order in which they were defined first; rules name them by id. */
   readonly keys: ReadonlyMap<string, PolicyKey>;
+  /** By id as well; no key has the same one. */
+  readonly keyrings: ReadonlyMap<string, PolicyKeyring>;
   readonly revokedKeys: ReadonlySet<KeyId>;
   readonly revokedDigests: ReadonlySet<Digest>;
   readonly stores: ReadonlyMap<string, PolicyStore>;

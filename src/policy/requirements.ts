@@ -5,6 +5,7 @@ import { isScanned } from '../trust/file-system.ts';
 import type { Constraints, ImageContents } from './question.ts';
 import type { Case, Verdict } from './verdict.ts';
 import {
+  countedKeyrings,
   countedKeys,
   denied,
   distinctSigners,
@@ -14,6 +15,7 @@ import {
   invalidNow,
   invalidStatementNow,
   soundPaths,
+  validKeyrings,
   validKeys,
 } from './verdict.ts';
 
@@ -27,7 +29,7 @@ export function checkValidity(asked: Case): Verdict {
   const stated = candidate.statement && invalidStatementNow(asked, candidate.statement);
   if (stated !== undefined)
     return expired(policy, `the statement on "${candidate.statement?.name ?? ''}"`, stated);
-  if (distinctSigners(asked, validKeys(asked), 'now') >= rule.threshold)
+  if (distinctSigners(asked, validKeys(asked), 'now') >= rule.threshold || validKeyrings(asked).length > 0)
     return held(
       `${candidate.statement === undefined ? 'the keys' : 'the statement and its keys'} are valid now`,
     );
@@ -44,6 +46,10 @@ export function checkValidity(asked: Case): Verdict {
       if (limit === undefined) continue;
       return expired(policy, what, limit);
     }
+  }
+  for (const keyring of countedKeyrings(asked)) {
+    const limit = invalidNow(asked, keyring);
+    if (limit !== undefined) return expired(policy, `the keyring "${keyring.id}"`, limit);
   }
   throw new RangeError('keys that counted are neither enough nor invalid');
 }

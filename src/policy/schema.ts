@@ -39,6 +39,8 @@ export interface TableSchema {
   readonly fields: Readonly<Record<string, FieldSchema>>;
   /** Of these fields, exactly one is given. */
   readonly exactlyOne?: readonly string[];
+  /** Fields that do not go with the one that names them here. */
+  readonly excludes?: Readonly<Record<string, readonly string[]>>;
   /** Of these, at least one is given, or else `alone` is true; never both. */
   readonly grounds?: { readonly some: readonly string[]; readonly alone: string };
 }
@@ -46,6 +48,8 @@ export interface TableSchema {
 const digestPattern = '^sha256:[0-9a-f]{64}$';
 const label = '^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]{1,128}$';
 const directory = '^/';
+/** Names that begin with a dot: keyrings of these, only the kernel makes. */
+const keyringPattern = '^\\.[a-z0-9_-]{1,63}$';
 
 /** The name of a kind of table. */
 export type TableName = 'clock' | 'keys' | 'revoked' | 'stores' | 'image-directories' | 'rules';
@@ -68,7 +72,8 @@ export const tableSchemas: Readonly<Record<TableName, TableSchema>> = {
   keys: {
     about: 'Trusted keys. Where a rule names none, none is trusted.',
     kind: 'list',
-    exactlyOne: ['file', 'public-key'],
+    exactlyOne: ['file', 'public-key', 'keyring'],
+    excludes: { keyring: ['authority', 'names'] },
     fields: {
       id: { about: 'The name that rules use.', kind: 'string', pattern: label, required: true },
       file: {
@@ -81,6 +86,12 @@ export const tableSchemas: Readonly<Record<TableName, TableSchema>> = {
         default: false,
       },
       'public-key': { about: "Base64 of the key's SubjectPublicKeyInfo in DER.", kind: 'string' },
+      keyring: {
+        about:
+          "A keyring of the kernel's, such as .fs-verity: signatures by the keys in it count as its word.",
+        kind: 'string',
+        pattern: keyringPattern,
+      },
       'not-before': { about: 'When the key begins to count.', kind: 'time' },
       'not-after': { about: 'The last moment at which it counts.', kind: 'time' },
       names: {

@@ -1,10 +1,11 @@
 import type { CertificatePath } from '../trust/certificate-path.ts';
 import type { FileSystem } from '../trust/file-system.ts';
+import type { KeyringSignature } from '../trust/keyring-signature.ts';
 import type { KeyId } from '../trust/public-key.ts';
 import type { Statement } from '../trust/statement.ts';
 import type { VerifiedStatement } from '../trust/verify.ts';
 import { matchesPattern } from './pattern.ts';
-import type { Policy, PolicyKey, Rule } from './policy.ts';
+import type { Policy, PolicyKey, PolicyKeyring, Rule } from './policy.ts';
 import type { Question, RefusalReason } from './question.ts';
 
 /** Signatures that are looked at together. */
@@ -19,6 +20,8 @@ export interface Candidate {
   readonly paths: readonly CertificatePath[];
   /** Whether some of these are over a root hash, and vouch for nothing in the image but what dm-verity checks by it. */
   readonly byRootHash: boolean;
+  /** The same by the kernel's keyrings. */
+  readonly keyrings: readonly KeyringSignature[];
   readonly unknownKeyIds: readonly string[];
 }
 
@@ -74,6 +77,34 @@ export function validKeys(asked: Case): readonly PolicyKey[] {
   );
 }
 
+/**
+ * The keyrings of the rule's signed-by by which a signature counts: none towards a higher threshold than 1, since nobody can tell their keys from
+ * others that signed.
+ */
+export function countedKeyrings({ policy, rule, candidate }: Case): readonly PolicyKeyring[] {
+  if (candidate === undefined || rule.threshold !== 1) return [];
+  return (rule.signedBy ?? [])
+    .map((id) => policy.keyrings.get(id))
+    .filter((keyring) => keyring !== undefined)
+    .filter(({ keyring }) =>
+      candidate.keyrings.some(
+        (signature) => signature.keyring === keyring && whyKeyringNotCounted(policy, signature) === undefined,
+      ),
+    );
+}
+
+/** Of the keyrings that count, those whose time it is. */
+export function validKeyrings(asked: Case): readonly PolicyKeyring[] {
+  return countedKeyrings(asked).filter((keyring) => invalidNow(asked, keyring) === undefined);
+}
+
+/** Why a sound signature by a key of a keyring does not count, or undefined where it does. */
+export function whyKeyringNotCounted({ revokedKeys }: Policy, { key }: KeyringSignature): string | undefined {
+  if (revokedKeys.size === 0) return undefined;
+  if (key === undefined) return 'may be a key that is revoked, as it is none of this policy to compare with';
+  return revokedKeys.has(key) ? 'revoked' : undefined;
+}
+
 /** What a question about time takes. */
 type Asked = Pick<Case, 'policy' | 'question'>;
 
@@ -117,6 +148,7 @@ export function isVouchedFor(asked: Asked, { statement, signers }: VerifiedState
     digestSigners: [],
     paths: [],
     byRootHash: false,
+    keyrings: [],
     unknownKeyIds: [],
   };
   return [...asked.policy.keys.values()].some(

@@ -1,4 +1,6 @@
 import type { Digest } from '../base/digest.ts';
+import type { AskKeyring } from '../base/keyring-question.ts';
+import { askKeyrings, type KeyringEvidence } from '../trust/keyring-signature.ts';
 import { verifySignatures, type Verification } from '../trust/verify.ts';
 import type { SignedRootHash } from '../trust/root-hash-signature.ts';
 import type { Policy } from './policy.ts';
@@ -20,4 +22,24 @@ export function verifyFiles(
     ),
     rootHash,
   );
+}
+
+/** What the policy's keyrings say of the files now; undefined where it names none. To be asked anew each time. */
+export function askPolicyKeyrings(
+  files: readonly Uint8Array[],
+  digest: Digest,
+  { keys, keyrings, revokedKeys }: Policy,
+  ask: AskKeyring,
+): KeyringEvidence | undefined {
+  if (keyrings.size === 0) return undefined;
+  const names = new Set([...keyrings.values()].map(({ keyring }) => keyring));
+  // Which key it was matters only where it could be a revoked one.
+  const known = revokedKeys.size === 0 ? [] : [...keys.values()].map(({ key }) => key);
+  return askKeyrings(files, digest, { keyrings: [...names], known }, ask);
+}
+
+/** What is known of the files, with what the keyrings say of them. */
+export function withKeyrings(known: Verification, said: KeyringEvidence | undefined): Verification {
+  if (said === undefined) return known;
+  return { ...known, keyringSignatures: said.signatures, faults: [...known.faults, ...said.faults] };
 }

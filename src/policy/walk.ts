@@ -119,21 +119,23 @@ function candidates(
 /** Only signatures in these formats. A statement by itself comes first, so that its name is told where it is enough. */
 function candidatesOf(
   formats: Rule['formats'],
-  { statements, digestSignatures }: Verification,
+  { statements, digestSignatures, keyringSignatures = [] }: Verification,
 ): readonly (Candidate | undefined)[] {
   const stated: readonly Candidate[] = formats.includes('dsse')
-    ? statements.map((each) => ({ ...each, digestSigners: [], paths: [], byRootHash: false }))
+    ? statements.map((each) => ({ ...each, digestSigners: [], paths: [], byRootHash: false, keyrings: [] }))
     : [];
   const taken = digestSignatures.filter(({ format }) => formats.includes(format));
+  const keyrings = formats.includes('fsverity-pkcs7') ? keyringSignatures : [];
   const bare: Candidate = {
     statement: undefined,
     signers: [],
     digestSigners: taken.flatMap(({ signers, paths }) => (paths === undefined ? signers : [])),
     paths: taken.flatMap(({ paths = [] }) => paths),
     byRootHash: taken.some(({ format, paths = [] }) => format === 'dmverity-pkcs7' && paths.length > 0),
+    keyrings,
     unknownKeyIds: taken.flatMap(({ unknownKeyIds }) => unknownKeyIds),
   };
-  if (taken.length === 0) return stated.length === 0 ? nothing : stated;
+  if (taken.length === 0 && keyrings.length === 0) return stated.length === 0 ? nothing : stated;
   const both = stated.map((one) => ({
     ...bare,
     statement: one.statement,

@@ -1,4 +1,4 @@
-import { keyWarnings, warnOfSigners } from './key-warnings.ts';
+import { keyringWarnings, keyWarnings, warnOfSigners } from './key-warnings.ts';
 import type { Policy, Rule } from './policy.ts';
 import { isScanned } from '../trust/file-system.ts';
 import { shadows } from './shadows.ts';
@@ -24,7 +24,7 @@ export function policyWarnings(policy: Policy, now: Date): readonly string[] {
       .filter((warning) => warning !== undefined)
       .map((warning) => `${rule.file}:${rule.line}: rule "${rule.name}" ${warning}`),
   );
-  return [...keyWarnings(policy, now), ...rules];
+  return [...keyWarnings(policy, now), ...keyringWarnings(policy, now), ...rules];
 }
 
 function warnOfDigests(policy: Policy, { digests }: Rule): string | undefined {

@@ -15,8 +15,11 @@ for (const [number, name] of [
   [53, 'EBADR'],
   [87, 'EUSERS'],
   [116, 'ESTALE'],
+  [65, 'ENOPKG'],
   [117, 'EUCLEAN'],
   [126, 'ENOKEY'],
+  [127, 'EKEYEXPIRED'],
+  [128, 'EKEYREVOKED'],
   [129, 'EKEYREJECTED'],
 ] as const) {
   if (!names.has(number)) names.set(number, name);

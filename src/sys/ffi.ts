@@ -253,6 +253,42 @@ export const seccomp: (nr: number, operation: number, flags: number, argument: M
   'long',
   ['long', 'uint', 'uint', 'void *'],
 );
+/** keyctl(2) about one key, with a buffer to write to (KEYCTL_DESCRIBE, KEYCTL_READ); its number is not the same everywhere. */
+export const keyctlInto: (nr: number, operation: 6 | 11, key: number, into: Memory, bytes: number) => number =
+  libc.func('syscall', 'long', ['long', 'int', 'int', 'void *', 'size_t']);
+/** KEYCTL_LINK. */
+export const keyctlLink: (nr: number, operation: 8, key: number, keyring: number) => number = libc.func(
+  'syscall',
+  'long',
+  ['long', 'int', 'int', 'int'],
+);
+/** KEYCTL_SEARCH. */
+export const keyctlSearch: (
+  nr: number,
+  operation: 10,
+  keyring: number,
+  type: string,
+  description: string,
+  destination: 0,
+) => number = libc.func('syscall', 'long', ['long', 'int', 'int', 'str', 'str', 'int']);
+/** KEYCTL_PKEY_QUERY; `passphrase` is reserved. */
+export const keyctlQuery: (
+  nr: number,
+  operation: 24,
+  key: number,
+  passphrase: 0,
+  info: string,
+  into: Memory,
+) => number = libc.func('syscall', 'long', ['long', 'int', 'int', 'ulong', 'str', 'void *']);
+/** KEYCTL_PKEY_VERIFY. */
+export const keyctlVerify: (
+  nr: number,
+  operation: 28,
+  parameters: Memory,
+  info: string,
+  hashed: Memory,
+  signature: Memory,
+) => number = libc.func('syscall', 'long', ['long', 'int', 'void *', 'str', 'void *', 'void *']);
 export const exitProcess: (code: number) => void = libc.func('_exit', 'void', ['int']);
 
 const sleepAddress = koffi.address(libc.symbol('sleep'));

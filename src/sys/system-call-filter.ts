@@ -7,11 +7,16 @@ const loadWord = 0x20;
 const jumpIfEqual = 0x15;
 const jumpIfAtLeast = 0x35;
 const answer = 0x06;
-const offsetOf = { number: 0, architecture: 4, firstArgument: 16 };
+const offsetOf = { number: 0, architecture: 4, firstArgument: 16, thirdArgument: 32 };
 const allow = 0x7fff_0000;
 const killProcess = 0x8000_0000;
 const failWith = (errno: number): number => 0x0005_0000 | errno;
 const EPERM = 1;
+/** What asks the kernel's keyrings and changes nothing (keyring.ts): KEYCTL_DESCRIBE, SEARCH, READ, PKEY_QUERY, PKEY_VERIFY. */
+const keyctlQuestions = [6, 10, 11, 24, 28] as const;
+/** Taken with the keyring of the process itself for what is linked to, which nobody else sees. */
+const KEYCTL_LINK = 8;
+const KEY_SPEC_PROCESS_KEYRING = 0xffff_fffe;
 const EAFNOSUPPORT = 97;
 const AF_UNIX = 1;
 const SECCOMP_SET_MODE_FILTER = 1;
@@ -24,6 +29,7 @@ interface Architecture {
   readonly audit: number;
   readonly seccomp: number;
   readonly socket: number;
+  readonly keyctl: number;
   readonly denied: readonly number[];
 }
 
@@ -77,7 +83,6 @@ const deniedCalls: Readonly<Record<string, readonly [number, number]>> = {
   setgroups: [116, 159],
   add_key: [248, 217],
   request_key: [249, 218],
-  keyctl: [250, 219],
 };
 
 const architectures: Readonly<Partial<Record<NodeJS.Architecture, Architecture>>> = {
@@ -85,19 +90,21 @@ const architectures: Readonly<Partial<Record<NodeJS.Architecture, Architecture>>
     audit: 0xc000_003e,
     seccomp: 317,
     socket: 41,
+    keyctl: 250,
     denied: Object.values(deniedCalls).map(([x64]) => x64),
   },
   arm64: {
     audit: 0xc000_00b7,
     seccomp: 277,
     socket: 198,
+    keyctl: 219,
     denied: Object.values(deniedCalls).map(([, arm64]) => arm64),
   },
 };
 
 /**
  * From now on every thread of this process gets EPERM for calls that the service never makes (among them execve), and
- * makes sockets of no other family than AF_UNIX. It cannot be undone. False where the kernel has no seccomp or this
+ * makes sockets of no other family than AF_UNIX, and asks keyrings without changing them. It cannot be undone. False where the kernel has no seccomp or this
  * processor's numbers are not known here. Needs no_new_privs on every thread. Throws SyscallError.
  */
 export function filterSystemCalls(): boolean {
@@ -121,10 +128,28 @@ export function filterSystemCalls(): boolean {
   throw new SyscallError('seccomp', code);
 }
 
-function programFor({ audit, socket, denied }: Architecture): Buffer {
+type Instruction = readonly [code: number, where: number, whereNot: number, value: number];
+
+/** Lets some operations of keyctl(2) pass and no others; falls through for other calls. */
+function keyctlInstructions(keyctl: number): readonly Instruction[] {
+  const questions = keyctlQuestions.length;
+  const instructions: readonly Instruction[] = [
+    [loadWord, 0, 0, offsetOf.firstArgument],
+    ...keyctlQuestions.map((operation, index) => [jumpIfEqual, questions - index + 2, 0, operation] as const),
+    [jumpIfEqual, 0, 3, KEYCTL_LINK],
+    [loadWord, 0, 0, offsetOf.thirdArgument],
+    [jumpIfEqual, 0, 1, KEY_SPEC_PROCESS_KEYRING],
+    [answer, 0, 0, allow],
+    [answer, 0, 0, failWith(EPERM)],
+  ];
+  return [[jumpIfEqual, 0, instructions.length, keyctl], ...instructions];
+}
+
+function programFor({ audit, socket, keyctl, denied }: Architecture): Buffer {
   // Jumps say how many instructions to pass over: where equal, where not.
-  const rest = denied.length;
-  const instructions: (readonly [code: number, where: number, whereNot: number, value: number])[] = [
+  const ofKeyctl = keyctlInstructions(keyctl);
+  const rest = denied.length + ofKeyctl.length;
+  const instructions: readonly Instruction[] = [
     [loadWord, 0, 0, offsetOf.architecture],
     [jumpIfEqual, 1, 0, audit],
     [answer, 0, 0, killProcess],
@@ -132,6 +157,7 @@ function programFor({ audit, socket, denied }: Architecture): Buffer {
     [jumpIfAtLeast, 0, 1, x32Numbers],
     [answer, 0, 0, killProcess],
     ...denied.map((number, index) => [jumpIfEqual, rest - index + 4, 0, number] as const),
+    ...ofKeyctl,
     [jumpIfEqual, 0, 3, socket],
     [loadWord, 0, 0, offsetOf.firstArgument],
     [jumpIfEqual, 1, 0, AF_UNIX],

@@ -132,7 +132,8 @@ function isNamed(certificate: Certificate, { claims }: Pkcs7Signer): boolean {
   return certificate.serial === claims.serial && equalBytes(certificate.issuer, claims.issuer);
 }
 
-function describeClaims({ claims }: Pkcs7Signer): string {
+/** Which certificate the signer names, in words. */
+export function describeClaims({ claims }: Pkcs7Signer): string {
   return 'subjectKeyId' in claims
     ? `the certificate with key identifier ${claims.subjectKeyId.slice(0, 64)}`
     : `the certificate with serial number ${claims.serial.slice(0, 64)}`;

@@ -86,10 +86,18 @@ export function rootHashText(rootHash: Digest): Uint8Array {
 
 /** Whether the signature is the key's, over the content. Never throws. */
 export function verifyPkcs7Signer(signer: Pkcs7Signer, content: Uint8Array, key: PublicKey): boolean {
-  const { algorithm, hash, attributes, signature } = signer;
-  if (attributes === undefined) return verifyBy(key, algorithm, hash, content, signature);
-  if (!equalBytes(createHash(hash).update(content).digest(), attributes.messageDigest)) return false;
-  return verifyBy(key, algorithm, hash, attributes.signed, signature);
+  const message = signedMessage(signer, content);
+  return message !== undefined && verifyBy(key, signer.algorithm, signer.hash, message, signer.signature);
+}
+
+/** The bytes that the signature is over where it is about the content; undefined where its attributes are about something else. */
+export function signedMessage(
+  { hash, attributes }: Pkcs7Signer,
+  content: Uint8Array,
+): Uint8Array | undefined {
+  if (attributes === undefined) return content;
+  const hashed = createHash(hash).update(content).digest();
+  return equalBytes(hashed, attributes.messageDigest) ? attributes.signed : undefined;
 }
 
 /** The parts of a SEQUENCE or SET in their order, each taken once. */

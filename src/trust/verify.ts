@@ -12,6 +12,7 @@ import {
 import { attributePkcs7, type Pkcs7Claim, type Pkcs7Content } from './attribute-pkcs7.ts';
 import type { TrustedCertificate } from './certificate-path.ts';
 import type { DigestSignatures } from './digest-signatures.ts';
+import type { KeyringSignature } from './keyring-signature.ts';
 import { formattedDigest, isPkcs7Signature, parsePkcs7Signature, Pkcs7Invalid } from './pkcs7-signature.ts';
 import type { KeyId, PublicKey } from './public-key.ts';
 import { attributeRootHash, type SignedRootHash } from './root-hash-signature.ts';
@@ -40,6 +41,8 @@ export interface Verification {
   readonly statements: readonly VerifiedStatement[];
   /** One for each format that such signatures came in. */
   readonly digestSignatures: readonly DigestSignatures[];
+  /** Of those, what keys in the kernel's keyrings made; left out where none was asked about. */
+  readonly keyringSignatures?: readonly KeyringSignature[];
   /** Why files or signatures were of no use, one sentence each. Empty with neither of the above: there was no signature. */
   readonly faults: readonly string[];
 }

@@ -9,6 +9,7 @@ import { decide } from '../../src/policy/decide.ts';
 import { loadPolicy } from '../../src/policy/load.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { addSeals, createMemfd, writeAll } from '../../src/sys/file.ts';
+import { askKeyring } from '../../src/sys/keyring.ts';
 import { isRoot } from '../support/needs.ts';
 import { measureCrowd } from './crowd.ts';
 import { median, microseconds, quantile, sectionOf, timesTable, type Times } from './figures.ts';
@@ -71,7 +72,7 @@ async function afterDrop(room: Room, round: () => Promise<number>): Promise<numb
 /** Evidence and decision for content that is known, in this process. */
 function decisions(room: Room): Series['run'] {
   const { policy } = loadPolicy([room.policyFolder], { owners: 'refuse' });
-  const evidence = new EvidenceCache(16);
+  const evidence = new EvidenceCache(16, askKeyring);
   const { digest, signature } = room.small;
   const round = (): number => {
     const begun = performance.now();

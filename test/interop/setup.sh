@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 . test/support/debian.sh
 
 packages=(acl attr btrfs-progs bubblewrap busybox-static ca-certificates cpio cryptsetup-bin dmsetup e2fsprogs erofs-utils fsverity fuse3
-  gcc kmod libc6-dev mmdebstrap openssh-client openssl podman python3 squashfs-tools systemd uidmap util-linux xfsprogs xz-utils zstd)
+  gcc keyutils kmod libc6-dev mmdebstrap openssh-client openssl podman python3 squashfs-tools systemd uidmap util-linux xfsprogs xz-utils zstd)
 install_packages "${packages[@]}"
 
 sid_packages=systemd,systemd-container,systemd-repart,libcryptsetup12,composefs,erofs-utils

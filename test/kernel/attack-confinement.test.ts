@@ -90,6 +90,24 @@ describe.skipIf(needs('kernel', isRoot, 'only root can start the service'))(
       expect(done.stdout.trim(), done.stderr).toBe('[["",""],true,["EPERM","EAFNOSUPPORT"],true]');
     });
 
+    test('asks keyrings and changes none but its own', () => {
+      const dist = resolve(import.meta.dirname, '../../dist/sys');
+      // KEYCTL_DESCRIBE, PKEY_VERIFY, LINK to the process's keyring; LINK to the session's, REVOKE, JOIN_SESSION_KEYRING, SETPERM.
+      const calls = '[[6], [28], [8, -2], [8, -3], [3], [1], [5]]';
+      const script = `
+      import * as ffi from '${dist}/ffi.js';
+      import { lastErrnoName } from '${dist}/errno.js';
+      import { filterSystemCalls } from '${dist}/system-call-filter.js';
+      const number = process.arch === 'x64' ? 250 : 219;
+      const tries = () => ${calls}.map(([operation, third = 0]) =>
+        ffi.keyctlLink(number, operation, 0x7fffffff, third) < 0 && lastErrnoName() === 'EPERM');
+      console.log(JSON.stringify([tries(), filterSystemCalls(), tries()]));`;
+      const command = ['--no-new-privs', process.execPath, '--input-type=module', '-e', script];
+      const done = spawnSync('setpriv', command, { encoding: 'utf8' });
+      const never = '[false,false,false,false,false,false,false]';
+      expect(done.stdout.trim(), done.stderr).toBe(`[${never},true,[false,false,false,true,true,true,true]]`);
+    });
+
     test('leaves no core file', () => {
       expect(readFileSync(`/proc/${host.pid}/limits`, 'latin1')).toMatch(/^Max core file size +0 +0 /m);
     });

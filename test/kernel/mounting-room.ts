@@ -233,6 +233,7 @@ function policyOf(store: PolicyStore, imageDirectory: string): Policy {
     keys: new Map(),
     clockSkew: 0,
     revokedKeys: new Set(),
+    keyrings: new Map(),
     revokedDigests: new Set(),
     stores: new Map([[store.name, store]]),
     imageDirectories: [imageDirectory],

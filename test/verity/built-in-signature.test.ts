@@ -20,6 +20,15 @@ if libc.syscall(number, b"asymmetric", b"", data, ctypes.c_size_t(len(data)), ct
     sys.exit(os.strerror(ctypes.get_errno()))
 `;
 
+/** As policy/README.md closes the keyring: nothing more goes into it until the machine starts anew, so only in a machine of this test's own. */
+const close = `
+import ctypes, os, sys
+number = 250 if os.uname().machine == "x86_64" else 219
+ring = next(int(line.split()[0], 16) for line in open("/proc/keys") if ".fs-verity" in line)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.syscall(number, 5, ring, 0x081b0000) < 0: sys.exit(os.strerror(ctypes.get_errno()))
+`;
+
 /** Whether fs-verity can be enabled here with a signature that is taken from the test's own key. */
 function enables(): boolean {
   if (!isRoot) return false;
@@ -67,8 +76,17 @@ describe.skipIf(needs('kernel', enables(), 'fs-verity with signatures is not her
 [[keys]]
 id = "vendor"
 file = "vendor.crt"
+[[keys]]
+id = "kernel"
+keyring = ".fs-verity"
 [[image-directories]]
 path = "${join(place.folder, 'images')}"
+[[rules]]
+name = "by keyring"
+users = ["*"]
+signed-by = ["kernel"]
+formats = ["fsverity-pkcs7"]
+verity = "never"
 [[rules]]
 name = "built in"
 users = ["*"]
@@ -123,5 +141,23 @@ verity = "never"
       }
       client.close();
     });
+
+    test.skipIf(needs('vm', process.env['CFS_VM'] !== undefined, 'the keyring of this machine stays open'))(
+      "is let in by the kernel's keyring, once that is closed",
+      async () => {
+        expect(run(place.folder, 'python3', '-c', close)).toBe(0);
+        const client = host.connect();
+        const fd = openSync(join(place.folder, 'image.cfs'), 'r');
+        try {
+          const reply = await client.call('Verify', { image: { fileDescriptor: 0 } }, [fd]);
+          expect(reply.parameters).toMatchObject({
+            evidence: { digest, signers: ['kernel'], rule: 'by keyring' },
+          });
+        } finally {
+          closeSync(fd);
+          client.close();
+        }
+      },
+    );
   },
 );

@@ -85,6 +85,7 @@ function summary({ policy, files }: LoadedPolicy): string {
   const counts = [
     count(files.length, 'file'),
     count(policy.keys.size, 'key'),
+    ...(policy.keyrings.size === 0 ? [] : [count(policy.keyrings.size, 'keyring')]),
     count(policy.stores.size, 'store'),
     count(policy.rules.length, 'rule'),
   ];

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import type { Digest } from '../../base/digest.ts';
 import { defaultPolicyDirectories } from '../../policy/load.ts';
 import { PolicyInvalid } from '../../policy/fault.ts';
-import { verifyFiles } from '../../policy/verify-files.ts';
+import { askPolicyKeyrings, verifyFiles, withKeyrings } from '../../policy/verify-files.ts';
+import { askKeyring } from '../../sys/keyring.ts';
 import { isSelfConsistent } from '../../trust/self-consistent.ts';
 import { verifySignatures, type Verification } from '../../trust/verify.ts';
 import { CommandError } from '../command-error.ts';
@@ -22,11 +23,17 @@ export function checkSignature(
   directory: string | undefined,
 ): void {
   const known = byPolicy(file, digest, directory);
-  const { statements, digestSignatures, faults } = known ?? verifySignatures([file], digest, []);
+  const {
+    statements,
+    digestSignatures,
+    keyringSignatures = [],
+    faults,
+  } = known ?? verifySignatures([file], digest, []);
   const about = [...statements, ...digestSignatures];
   if (about.length === 0 && !isSelfConsistent(file, digest))
     throw new CommandError(`${path}: no signature of this image: ${faults.join('; ')}`);
-  if (known === undefined || about.some(({ signers }) => signers.length > 0)) return;
+  if (known === undefined || keyringSignatures.length > 0) return;
+  if (about.some(({ signers }) => signers.length > 0)) return;
   const unknown = about.flatMap(({ unknownKeyIds }) => unknownKeyIds);
   const by = unknown.length === 0 ? '' : ` (signed by ${unknown.join(', ')})`;
   throw new CommandError(
@@ -40,7 +47,11 @@ function byPolicy(file: Uint8Array, digest: Digest, directory: string | undefine
   if (directory === undefined && !places.some((place) => existsSync(join(place, 'policy.d'))))
     return undefined;
   try {
-    return verifyFiles([file], digest, loadPolicyWithWarnings(directory).policy);
+    const { policy } = loadPolicyWithWarnings(directory);
+    return withKeyrings(
+      verifyFiles([file], digest, policy),
+      askPolicyKeyrings([file], digest, policy, askKeyring),
+    );
   } catch (error) {
     if (directory !== undefined || !(error instanceof PolicyInvalid)) throw error;
     warn(`the signature was not checked by the policy, which does not load: ${error.message}`);

@@ -29,6 +29,7 @@ function policy(): Policy {
     ]),
     clockSkew: 0,
     revokedKeys: new Set(),
+    keyrings: new Map(),
     revokedDigests: new Set(),
     stores: new Map(),
     imageDirectories: [],
@@ -37,12 +38,17 @@ function policy(): Policy {
   };
 }
 
+/** For policies without keyrings. */
+function noKeyring(): never {
+  throw new Error('a keyring was asked, and the policy names none');
+}
+
 function signed(name: string, about: Digest = digest): Buffer {
   return Buffer.from(formatEnvelope(signStatement({ name, digest: about, fileSystem: 'composefs' }, key)));
 }
 
 test('the same signature of the same image is verified once for a policy', () => {
-  const cache = new EvidenceCache(10);
+  const cache = new EvidenceCache(10, noKeyring);
   const current = policy();
   const file = signed('a');
   const first = cache.verify([file], digest, current);
@@ -55,7 +61,7 @@ test('the same signature of the same image is verified once for a policy', () =>
 });
 
 test('where one file ends and the next begins makes a difference', () => {
-  const cache = new EvidenceCache(10);
+  const cache = new EvidenceCache(10, noKeyring);
   const current = policy();
   // Spaces after a JSON text belong to it, and in front of one as well.
   const [a, b, space] = [signed('a'), signed('b'), Buffer.from(' ')];
@@ -64,7 +70,7 @@ test('where one file ends and the next begins makes a difference', () => {
 });
 
 test('beyond the bound the one used longest ago is forgotten', () => {
-  const cache = new EvidenceCache(2);
+  const cache = new EvidenceCache(2, noKeyring);
   const current = policy();
   const [a, b, c] = ['a', 'b', 'c'].map((name) => signed(name)) as [Buffer, Buffer, Buffer];
   const ask = (file: Buffer): unknown => cache.verify([Buffer.from(file)], digest, current);
@@ -77,7 +83,7 @@ test('beyond the bound the one used longest ago is forgotten', () => {
 });
 
 test('what proves nothing, or brings a lot of foreign signatures along, pushes nothing out', () => {
-  const cache = new EvidenceCache(1);
+  const cache = new EvidenceCache(1, noKeyring);
   const current = policy();
   const honest = signed('a');
   const first = cache.verify([Buffer.from(honest)], digest, current);

@@ -30,6 +30,9 @@ ${makeKey('one', 'not-before = 2026-01-01T00:00:00Z\nnot-after = 2027-01-01T00:0
 id = "two"
 file = "two.pub"
 authority = false
+[[keys]]
+id = "ring"
+keyring = ".fs-verity"
 [[revoked]]
 key = "${'0'.repeat(64)}"
 [[revoked]]

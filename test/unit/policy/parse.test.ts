@@ -196,7 +196,7 @@ describe('faults', () => {
     [
       'a key without a source',
       '[[keys]]\nid = "k"',
-      '50-test.toml:1: keys[0]: has neither file nor public-key',
+      '50-test.toml:1: keys[0]: has none of file, public-key and keyring',
     ],
     ['a key file elsewhere', '[[keys]]\nid = "k"\nfile = "../k"', 'keys[0].file: not the plain name'],
     ['a key file that is missing', '[[keys]]\nid = "k"\nfile = "k"', 'keys[0].file: keys.d/k: no such file'],

@@ -16,9 +16,16 @@ const stores = ['checked', 'trusted'].map(
     `[[stores]]\nname = "${name}"\npath = "/${name}"\nverity = "${name === 'trusted' ? name : 'require'}"\n`,
 );
 const base = policyOf(
-  [...made.map(({ toml }) => toml), ...stores, '[[rules]]\nname = "r"\nunsigned = true\n'].join(''),
+  [
+    ...made.map(({ toml }) => toml),
+    '[[keys]]\nid = "ring"\nkeyring = ".fs-verity"\n',
+    ...stores,
+    '[[rules]]\nname = "r"\nunsigned = true\n',
+  ].join(''),
 );
 const keyIds = [...base.keys.values()].map(({ key }) => key.id);
+
+const signers = [...names, 'ring'];
 
 /** Some of the values, in their order; at least one unless none will do. */
 function some<Value>(random: Random, values: readonly Value[]): readonly Value[] {
@@ -35,7 +42,7 @@ function anyRule(random: Random, name: string): Rule {
   if (template === undefined) throw new RangeError('the base policy has a rule');
   const flag = (): boolean => random.below(2) === 0;
   const kind = random.pick(['signed', 'signed', 'signed', 'digests', 'locations', 'unsigned']);
-  const signedBy = kind === 'signed' ? some(random, names) : undefined;
+  const signedBy = kind === 'signed' ? some(random, signers) : undefined;
   return {
     ...template,
     name,
@@ -52,7 +59,7 @@ function anyRule(random: Random, name: string): Rule {
     locations: kind === 'locations' ? ['/images'] : undefined,
     signedBy,
     threshold: 1 + random.below(signedBy?.length ?? 1),
-    formats: some(random, ['dsse', 'ssh'] as const),
+    formats: some(random, ['dsse', 'ssh', 'fsverity-pkcs7'] as const),
     unsigned: kind === 'unsigned',
     fileSystems: some(random, ['composefs', 'erofs'] as const),
     stores: some(random, ['checked', 'trusted']),
@@ -92,6 +99,10 @@ function anyVerification(random: Random): Verification {
     })),
     digestSignatures:
       random.below(2) === 0 ? [] : [{ format: 'ssh', signers: some(random, keyIds), unknownKeyIds: [] }],
+    keyringSignatures: Array.from({ length: random.below(2) }, () => ({
+      keyring: random.pick(['.fs-verity', '.another']),
+      key: random.pick([undefined, ...keyIds]),
+    })),
     faults: [],
   };
 }
@@ -245,13 +256,14 @@ describe('whatever is asked', () => {
     often(7, (random, where) => {
       const policy = anyPolicy(random);
       const whole = anyQuestion(random);
-      const { statements, digestSignatures } = whole.verification;
+      const { statements, digestSignatures, keyringSignatures = [] } = whole.verification;
       const keep = (): boolean => random.below(2) === 0;
       const less = {
         statements: statements.filter(keep).map((each) => ({ ...each, signers: each.signers.filter(keep) })),
         digestSignatures: digestSignatures.filter(keep).map((each) => {
           return { ...each, signers: each.signers.filter(keep) };
         }),
+        keyringSignatures: keyringSignatures.filter(keep),
         faults: [],
       };
       const decision = decide(policy, { ...whole, verification: less });
