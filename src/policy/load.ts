@@ -3,6 +3,7 @@ import {
   constants,
   existsSync,
   fstatSync,
+  lstatSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -70,7 +71,8 @@ class Load {
     let folders = 0;
     for (const directory of directories) {
       const folder = join(directory, 'policy.d');
-      if (!existsSync(folder)) {
+      this.#checkFolder(folder);
+      if (isAbsent(directory) || (isAbsent(folder) && existsSync(directory))) {
         if (!defaultPolicyDirectories.includes(directory)) this.warnings.push(`${folder} does not exist`);
         continue;
       }
@@ -124,6 +126,18 @@ class Load {
     if (first !== undefined) throw new PolicyInvalid([first, ...others]);
     if (policy === undefined) throw new RangeError('a policy without a fault did not load');
     return policy;
+  }
+
+  /** Whoever can take files away, or the folder, takes revocations and what they hide away: also where nothing is left by now. */
+  #checkFolder(folder: string): void {
+    try {
+      for (const problem of checkPath(folder).problems)
+        this.#tell(problem, () => {
+          this.#fault(folder, problem);
+        });
+    } catch (error) {
+      this.#fault(folder, reasonOf(error));
+    }
   }
 
   #list(folder: string): readonly string[] {
@@ -181,6 +195,11 @@ class Load {
 
 function refuseField(problem: string): never {
   throw new FieldInvalid(problem);
+}
+
+/** Whether there is nothing of that name. A link that leads nowhere is there, and hides a mistake: what lies behind it does not count. */
+function isAbsent(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) === undefined;
 }
 
 /** The whole file; it may have grown since its size was asked. Throws FieldInvalid beyond the limit. */

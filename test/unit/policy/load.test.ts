@@ -169,6 +169,14 @@ describe('faults', () => {
     );
   });
 
+  test.each(['etc/policy.d', 'etc'])('%s that is a link to nowhere hides no folder further down', (path) => {
+    write('usr/policy.d/50.toml', rule('r'));
+    link(path, 'nowhere');
+    const found = faults(() => load('etc', 'usr'));
+    expect(found).toHaveLength(1);
+    expect(found[0]).toContain('./etc/policy.d: ENOENT');
+  });
+
   test('a broken link, a folder and a FIFO are no policy files', () => {
     link('etc/policy.d/10.toml', 'nowhere');
     mkdirSync(join(folder, 'etc/policy.d/20.toml'), { recursive: true });
@@ -250,6 +258,24 @@ describe.skipIf(needs('kernel', isRoot, 'owners can only be changed by root'))('
       good();
       chownSync(join(folder, path), 1000, 0);
       expect(faults(() => strict('etc')).join('\n')).toContain(`./${path} belongs to user 1000, not to root`);
+    },
+  );
+
+  test.each(['etc/policy.d', 'etc'])(
+    '%s that others can write is refused where it holds nothing (any more)',
+    (path) => {
+      good();
+      mkdirSync(join(folder, 'run/policy.d'), { recursive: true });
+      for (const each of ['run', 'run/policy.d']) chmodSync(join(folder, each), 0o755);
+      expect(faults(() => strict('run', 'etc'))).toEqual([]);
+      const emptied = path.replace('etc', 'run');
+      chmodSync(join(folder, emptied), 0o775);
+      const expected = [
+        expect.stringContaining(`./${emptied} can be written by others than root (mode 0775)`),
+      ];
+      expect(faults(() => strict('run', 'etc'))).toEqual(expected);
+      rmSync(join(folder, 'run/policy.d'), { recursive: true });
+      expect(faults(() => strict('run', 'etc'))).toEqual(path === 'etc' ? expected : []);
     },
   );
 
