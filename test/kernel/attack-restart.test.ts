@@ -11,7 +11,6 @@ import {
   callWithImage,
   connectAs,
   connectAsRoot,
-  descriptorsOf,
   drop,
   errorName,
 } from './acceptance-room.ts';
