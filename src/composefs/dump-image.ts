@@ -32,10 +32,16 @@ class ImageDumper {
   readonly #directories = new Set<number>();
   /** Bytes of directories and attributes that may still be read: a sound image's do not overlap. */
   #bytesLeft: number;
+  /**
+   * Bytes of attributes that may still be read once more, for further names of their inodes: as many as a dump has, where what
+   * shows of them is written once more. Without it, a name of 13 bytes would cost what thousands of attributes do that never show.
+   */
+  #againLeft: number;
 
   constructor(image: Image, bytesMax: number) {
     this.#image = image;
     this.#bytesLeft = image.bytes.length;
+    this.#againLeft = bytesMax;
     this.#met = new Float64Array(Math.ceil(image.bytes.length / format.slotBytes));
     this.#bytesMax = bytesMax;
     this.#out = new DumpWriter(image.bytes.length, bytesMax);
@@ -74,8 +80,8 @@ class ImageDumper {
   #line(inode: InodeHead, pathOffset: number, pathBytes: number): void {
     const first = this.#met[inode.nid] ?? 0;
     const isLink = first > 0;
-    // They are paid for once, however many names the inode has.
-    if (!isLink) this.#spend(inode.xattrBytes, inode);
+    if (isLink) this.#spendAgain(inode.xattrBytes, inode);
+    else this.#spend(inode.xattrBytes, inode);
     const raw = readXattrs(this.#image, inode);
     const { shown, whiteout } = showXattrs(this.#image, inode, raw);
     const type = whiteout ? format.modeCharacter : inode.mode & format.modeTypeMask;
@@ -148,6 +154,12 @@ class ImageDumper {
     this.#spend(inode.size, inode);
     this.#directories.add(inode.nid);
     this.#visits.push({ dirents: readDirents(this.#image, inode), pathOffset, pathBytes });
+  }
+
+  #spendAgain(bytes: number, { nid, offset }: InodeHead): void {
+    this.#againLeft -= bytes;
+    if (this.#againLeft < 0)
+      throw new ImageError(offset, `inode ${nid} has too many names for what it has of attributes`);
   }
 
   #spend(bytes: number, { nid, offset }: InodeHead): void {

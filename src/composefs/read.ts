@@ -117,6 +117,23 @@ interface Walk {
   readonly pending: { readonly head: InodeHead; readonly directory: Directory }[];
   /** Bytes of directories and attributes that may still be read: a sound image's do not overlap. */
   bytesLeft: number;
+  /** Bytes that may still be copied out of the image. Data that lies in one place is not. */
+  copyLeft: number;
+}
+
+/** What a tree may have copied of an image that is smaller: inodes may share their data, and attributes. */
+const copiedBytesMax = 2 ** 30;
+/** What an attribute takes beside its name, in bytes. */
+const xattrBytes = 64;
+
+/** Pays for what the inode's part of the tree has copied of the image. */
+function spendCopies(walk: Walk, { nid, offset, size, layout }: InodeHead, inode: Inode): void {
+  // Content in blocks and a tail is put together.
+  if (layout === format.layoutFlatInline && size > format.blockBytes && inode.type === 'file')
+    walk.copyLeft -= size;
+  for (const { name } of inode.xattrs) walk.copyLeft -= xattrBytes + name.length;
+  if (walk.copyLeft < 0)
+    throw new ImageError(offset, `inode ${nid} shares too much with others to be read beside them`);
 }
 
 function spend(walk: Walk, bytes: number, { nid, offset }: InodeHead): void {
@@ -133,6 +150,7 @@ function readNew(walk: Walk, nid: number): Inode | undefined {
   }
   spend(walk, head.xattrBytes, head);
   const inode = makeInode(walk.image, head);
+  spendCopies(walk, head, inode);
   walk.inodes.set(nid, inode);
   if (inode.type === 'directory') walk.pending.push({ head, directory: inode });
   return inode;
@@ -157,9 +175,15 @@ function readEntries(walk: Walk, head: InodeHead, directory: Directory): void {
  * reads plain EROFS images; what is compressed there, or in chunks, is said to be so and not read. Names and values are views of `bytes` where they can be.
  * Throws ImageError, IncompatibleImage.
  */
-export function readTree(bytes: Uint8Array): Tree {
+export function readTree(bytes: Uint8Array, copyMax: number = copiedBytesMax): Tree {
   const image = openImage(bytes);
-  const walk: Walk = { image, inodes: new Map(), pending: [], bytesLeft: bytes.length };
+  const walk: Walk = {
+    image,
+    inodes: new Map(),
+    pending: [],
+    bytesLeft: bytes.length,
+    copyLeft: Math.max(copyMax, bytes.length),
+  };
   const root = readNew(walk, image.rootNid);
   if (root?.type !== 'directory')
     throw new ImageError(format.superblockOffset + 14, 'the root is not a directory');

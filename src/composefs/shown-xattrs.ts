@@ -80,6 +80,8 @@ export function showXattrs(image: Image, inode: InodeHead, raw: readonly RawXatt
   const composefs = image.fileSystem === 'composefs';
   const isFile = (inode.mode & format.modeTypeMask) === format.modeFile;
   const shown: ShownXattr[] = [];
+  // Made for the first that shows: most inodes have none. Not looked for one by one: there may be many thousands.
+  let names: Set<string> | undefined;
   let whiteout = false;
   let bytes = 0;
   for (const xattr of raw) {
@@ -91,12 +93,13 @@ export function showXattrs(image: Image, inode: InodeHead, raw: readonly RawXatt
     }
     if (composefs && addedNames.has(stored)) continue;
     const name = composefs ? unescaped(stored) : stored;
-    if (shown.some((other) => other.name === name))
-      throw new ImageError(xattr.nameOffset, 'an inode has the same attribute twice');
+    names ??= new Set();
+    if (names.has(name)) throw new ImageError(xattr.nameOffset, 'an inode has the same attribute twice');
+    names.add(name);
     shown.push({ name, valueOffset: xattr.valueOffset, valueBytes: xattr.valueBytes });
     bytes += name.length + xattr.valueBytes;
+    if (bytes > xattrsBytesMax)
+      throw new ImageError(inode.offset, `inode ${inode.nid} has too many extended attributes`);
   }
-  if (bytes > xattrsBytesMax)
-    throw new ImageError(inode.offset, `inode ${inode.nid} has too many extended attributes`);
   return { shown, whiteout };
 }

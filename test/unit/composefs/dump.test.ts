@@ -4,7 +4,7 @@ import { formatDump } from '../../support/format-dump.ts';
 import { dumpImage } from '../../../src/composefs/dump-image.ts';
 import { escapeText, unescapeText } from '../../../src/composefs/dump-text.ts';
 import { DumpError } from '../../../src/composefs/errors.ts';
-import { imageOf, treeOf } from '../../support/trees.ts';
+import { imageOf, objectOf, treeOf } from '../../support/trees.ts';
 
 const root = '/ 4096 40755 2 0 0 0 0.0 - - -';
 
@@ -35,6 +35,13 @@ describe('escapes', () => {
     const image = imageOf(...deep);
     expect(dumpImage(image).length).toBeGreaterThan(10_000);
     expect(() => dumpImage(image, 10_000)).toThrow('the dump would have more than 10000 bytes');
+  });
+  test('of a file with attributes that do not show, and many names: reading them again has a limit', () => {
+    const { path, hex } = objectOf('ab');
+    const links = Array.from({ length: 200 }, (_, index) => `/b${index} 0 @100644 201 0 0 0 0.0 /a - -`);
+    const image = imageOf(`/a 1000 100644 201 0 0 0 0.0 ${path} - ${hex}`, ...links);
+    expect(dumpImage(image).length).toBeLessThan(25_000);
+    expect(() => dumpImage(image, 25_000)).toThrow(/too many names/);
   });
   test('are undone', () => {
     const every = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)).join('');

@@ -59,3 +59,12 @@ test('attributes that several inodes share come after those of an inode alone, a
     '/b 0 100644 1 0 0 0 0.0 - - - user.own=b user.common=1',
   ]);
 });
+
+test('many inodes that share one long attribute are read up to a limit of what is copied', () => {
+  const xattr = `user.${'n'.repeat(250)}=value`;
+  const image = imageOf(
+    ...Array.from({ length: 3000 }, (_, index) => `/${index} 0 100644 1 0 0 0 0.0 - - - ${xattr}`),
+  );
+  expect(readTree(image).root.entries.size).toBe(3000);
+  expect(() => readTree(image, 0)).toThrow(/shares too much with others/);
+});
