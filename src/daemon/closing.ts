@@ -213,6 +213,8 @@ export class Closing {
     const worker = new Worker(threadFile('closing-thread'), {
       trackUnmanagedFds: false,
       workerData: begun.buffer,
+      // A larger nursery would only be memory that nobody gives back.
+      resourceLimits: { maxYoungGenerationSizeMb: 1 },
     });
     const closer: Closer = { worker, begun };
     worker.unref();

@@ -8,9 +8,18 @@ import { fromFailure } from './failures.ts';
 import type { TaskAnswer, TaskKind, TaskMessage, TaskOf, TaskResult } from './tasks.ts';
 import { threadFile } from './thread-file.ts';
 
+/**
+ * How long a thread without work waits for some. V8 gives no memory back on its own: a thread that has read a large image
+ * holds some 40 megabytes until it ends, and one that has done nothing 10. To start one takes 40 milliseconds.
+ */
+const idleMilliseconds = 1000;
+
+/** What a task makes is mostly large and outside of V8's heap: a larger nursery would only be memory that nobody gives back. */
+const youngGenerationMegabytes = 2;
+
 /** How the pool is bounded. */
 export interface PoolLimits {
-  /** Threads at work or idle. More than one waits only while there is work for them. */
+  /** Threads at work or idle. More than one waits only while there is work for them, and that one not for long. */
   readonly threads: number;
   /** Threads at work for one user, those written off included. */
   readonly threadsPerUser: number;
@@ -40,6 +49,7 @@ interface Job {
 interface Thread {
   readonly worker: Worker;
   job: Job | undefined;
+  /** Ends what the thread is at: a task that a client stalls, or waiting for work. */
   timer: NodeJS.Timeout | undefined;
   lost: boolean;
   ended: boolean;
@@ -74,7 +84,7 @@ export class Pool {
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#idle.push(this.#start());
+    this.#rest(this.#start());
   }
 
   /**
@@ -177,6 +187,7 @@ export class Pool {
     this.#count(job.options, 'take');
     const user = job.options.owner.user;
     this.#busy.set(user, (this.#busy.get(user) ?? 0) + 1);
+    clearTimeout(thread.timer);
     thread.job = job;
     if (job.options.stallable) {
       thread.timer = setTimeout(() => {
@@ -234,11 +245,24 @@ export class Pool {
     this.#dispatch();
   }
 
-  /** A thread without work: one stays, and as many more as there are tasks waiting. */
+  /** A thread without work: one stays for a while, and as many more as there are tasks waiting. */
   #rest(thread: Thread): void {
     if (thread.ended) return;
-    if (this.#stopped || (this.#idle.length > 1 && this.#waiting.size === 0)) void this.#end(thread);
-    else this.#idle.push(thread);
+    if (this.#stopped || (this.#idle.length > 1 && this.#waiting.size === 0)) {
+      void this.#end(thread);
+      return;
+    }
+    this.#idle.push(thread);
+    thread.timer = setTimeout(() => {
+      this.#retire(thread);
+    }, idleMilliseconds).unref();
+  }
+
+  #retire(thread: Thread): void {
+    const index = this.#idle.indexOf(thread);
+    if (index < 0) return;
+    this.#idle.splice(index, 1);
+    void this.#end(thread);
   }
 
   /** The thread's duplicates are the client's files: closing them may hang where the task stalled. */
@@ -249,7 +273,10 @@ export class Pool {
 
   #start(): Thread {
     // Without trackUnmanagedFds: false, Node would close descriptors that it believes the thread to have left behind.
-    const worker = new Worker(threadFile('mounting-thread'), { trackUnmanagedFds: false });
+    const worker = new Worker(threadFile('mounting-thread'), {
+      trackUnmanagedFds: false,
+      resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMegabytes },
+    });
     worker.unref();
     const thread: Thread = { worker, job: undefined, timer: undefined, lost: false, ended: false };
     worker.on('message', (answer: TaskAnswer) => {
@@ -273,6 +300,7 @@ export class Pool {
   /** The thread ends by itself: ending it from outside while it is in native code ends the process. */
   async #end(thread: Thread): Promise<void> {
     this.#threads.delete(thread);
+    clearTimeout(thread.timer);
     thread.worker.ref();
     const ended = new Promise((resolve) => thread.worker.once('exit', resolve));
     thread.worker.postMessage('end');
