@@ -24,7 +24,9 @@ const attempts = 256;
 /**
  * A loop device that shows the file of `file`, or the `range` of it, read-only and without looking for partitions
  * (LOOP_CONFIGURE, 5.8). The kernel frees it when its last user goes (LO_FLAGS_AUTOCLEAR): this descriptor, which is to be
- * closed once the mount exists, or the mount. The file is opened anew for it, so that a lease on `file` ends with `file`.
+ * closed once the mount exists, or the mount. It reads the file through the page cache, not by direct I/O (LO_FLAGS_DIRECT_IO):
+ * that halves what a large file of an ext4 takes there (500 MiB read: 500 instead of 1018 MiB, as fast or faster), and a tree of
+ * 2,000 small files takes four times as long to be read; for squashfs it makes no difference (Linux 6.18). The file is opened anew for it, so that a lease on `file` ends with `file`.
  * Throws SyscallError: ENOENT or ENXIO where there are no loop devices; RangeError for a range that does not begin and
  * end with a sector.
  */
