@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
@@ -14,7 +14,7 @@ import { digestOf, Host, makePlace, Signer, type Place } from '../support/hostin
 import { loopFiles } from '../support/loop-files.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { interfaceName, type RawClient, type RawReply } from '../support/raw-client.ts';
-import { signedDisk, verityPair, wholeBlocks } from '../support/verity-partitions.ts';
+import { mapperDevices, signedDisk, verityPair, wholeBlocks } from '../support/verity-partitions.ts';
 import { memfdOf, until } from './acceptance-room.ts';
 
 const available = isRoot && process.arch === 'x64';
@@ -23,11 +23,6 @@ const withVerity = isRoot && hasVerityTarget();
 
 const rootType = '4f68bce3-e8cd-4db1-96e7-fbcaf984b709';
 const usrType = '8484680c-9521-48c6-9c11-b0720656f69e';
-
-/** The device mapper's devices that processes of the service made. */
-function verityDevices(): string[] {
-  return readdirSync('/sys/block').filter((name) => name.startsWith('dm-'));
-}
 
 describe.skipIf(needs('kernel', available, 'only root can mount, and the images are for x86-64'))(
   'disk images',
@@ -166,25 +161,25 @@ unscanned = true
     });
 
     test('with hashes: dm-verity checks root where the kernel can, and nothing of it stays', async () => {
-      const before = verityDevices();
+      const before = mapperDevices();
       const { root, verity } = verityPair(content('squashfs'), { salt: Buffer.alloc(32, 3), first: 40 });
       {
         using mount = mounted(await show(diskOf([root, verity])));
         expect(readRelease(mount)).toBe('ID=test\n');
         expect(readFileSync(join(descriptorPath(mount.number), 'large')).length).toBe(300_000);
-        expect(verityDevices()).toHaveLength(before.length + (withVerity ? 1 : 0));
+        expect(mapperDevices()).toHaveLength(before.length + (withVerity ? 1 : 0));
       }
       expect((await client.call('Drop')).error).toBeUndefined();
       await until(
         'its devices are gone',
-        () => verityDevices().length === before.length && loopsOfPlace().length === 0,
+        () => mapperDevices().length === before.length && loopsOfPlace().length === 0,
       );
     });
 
     test.skipIf(!withVerity)(
       'with hashes that do not fit the data: the kernel reads none of it',
       async () => {
-        const before = verityDevices();
+        const before = mapperDevices();
         const { root, verity } = verityPair(content('squashfs'), { salt: Buffer.alloc(32, 3), first: 40 });
         const wrong = Buffer.from(root.content);
         // A byte of the superblock that nothing of ours looks at.
@@ -193,7 +188,7 @@ unscanned = true
         expect(reply.error).toBe(`${interfaceName}.SystemError`);
         await until(
           'its devices are gone',
-          () => verityDevices().length === before.length && loopsOfPlace().length === 0,
+          () => mapperDevices().length === before.length && loopsOfPlace().length === 0,
         );
       },
     );

@@ -12,26 +12,35 @@ import {
   type BuiltFileSystem,
 } from '../support/file-systems.ts';
 import { loopFiles } from '../support/loop-files.ts';
+import { hashedDisk, mapperDevices } from '../support/verity-partitions.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { openDescriptors, openRoom, until, type Room } from './mounting-room.ts';
 
 const here = presentFileSystems(builtFileSystems);
 
+const names: readonly Mounted[] =
+  here.includes('squashfs') && process.arch === 'x64' ? [...here, 'ddi'] : here;
+
+type Mounted = BuiltFileSystem | 'ddi';
+
 /** Each takes milliseconds, and of xfs and btrfs tens of them: CFS_LONG makes it a thousand of all. */
-function mountsOf(fileSystem: BuiltFileSystem): number {
-  if (process.env['CFS_VM'] !== undefined) return 20;
+function mountsOf(fileSystem: Mounted): number {
+  if (process.env['CFS_VM'] !== undefined) return fileSystem === 'ddi' ? 10 : 20;
   return process.env['CFS_LONG'] !== undefined || fileSystem === 'erofs' ? 1000 : 100;
 }
 
 /** An installed image of the filesystem, and how it is mounted, each time with a superblock of its own. */
-function furnish(room: Room, fileSystem: BuiltFileSystem): { readonly mount: () => Promise<OwnedFd> } {
+function furnish(room: Room, fileSystem: Mounted): { readonly mount: () => Promise<OwnedFd> } {
   const tree = mkdtempSync(join(room.directory, 'tree-'));
   onTestFinished(() => {
     rmSync(tree, { recursive: true });
   });
   mkdirSync(join(tree, 'folder'));
   writeFileSync(join(tree, 'hello'), 'hello\n');
-  buildFileSystem(fileSystem, tree, join(room.imageDirectory, 'image.raw'));
+  const path = join(room.imageDirectory, 'image.raw');
+  buildFileSystem(fileSystem === 'ddi' ? 'squashfs' : fileSystem, tree, path);
+  // With hashes, and so with a device of dm-verity where the kernel has it.
+  if (fileSystem === 'ddi') writeFileSync(path, hashedDisk(readFileSync(path)));
   const constraints = { ...room.constraints, fileSystem, stores: [] };
   return {
     mount: async () => {
@@ -44,9 +53,10 @@ function furnish(room: Room, fileSystem: BuiltFileSystem): { readonly mount: () 
 describe.skipIf(needs('kernel', isRoot, 'only root can mount'))('of every filesystem', () => {
   const loops = (room: Room): number => loopFiles().filter((path) => path.startsWith(room.directory)).length;
 
-  test.each(here)(
-    'many mounts of %s leave no loop device, no share and no descriptor',
+  test.each(names)(
+    'many mounts of %s leave no loop device, no mapping, no share and no descriptor',
     async (fileSystem) => {
+      const mappings = mapperDevices().length;
       const room = openRoom();
       const { mount } = furnish(room, fileSystem);
       // Threads that sweep have descriptors of their own, from the first time on.
@@ -60,7 +70,10 @@ describe.skipIf(needs('kernel', isRoot, 'only root can mount'))('of every filesy
         if (count % 50 === 49) await until('what is left is swept', () => swept(room) < 50);
       }
       await until('every superblock is gone', () => swept(room) === 0);
-      await until('every loop device is free', () => loops(room) === 0);
+      await until(
+        'every loop device and mapping is gone',
+        () => loops(room) === 0 && mapperDevices().length <= mappings,
+      );
       expect(room.handouts.totals).toEqual({ superblocks: 0, loopDevices: 0, copiedBytes: 0 });
       await until('every descriptor is closed', () => openDescriptors() <= descriptors);
     },

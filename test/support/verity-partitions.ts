@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { toBase64 } from '../../src/base/bytes.ts';
 import type { Certificate } from '../../src/trust/certificate.ts';
 import type { PrivateKey } from '../../src/trust/private-key.ts';
@@ -56,9 +57,20 @@ export function verityPair(
   };
 }
 
+/** Devices of the device mapper, whoever made them. */
+export function mapperDevices(): string[] {
+  return readdirSync('/sys/block').filter((name) => name.startsWith('dm-'));
+}
+
 /** Whole blocks of 4096 bytes, as dm-verity hashes them. */
 export function wholeBlocks(content: Buffer): Buffer {
   return Buffer.concat([content, Buffer.alloc((4096 - (content.length % 4096)) % 4096)]);
+}
+
+/** A disk image for x86-64 with `content` in root and its hashes. */
+export function hashedDisk(content: Buffer): Buffer {
+  const { root, verity } = verityPair(wholeBlocks(content), { salt: Buffer.alloc(32, 3), first: 40 });
+  return makeDisk({ blocks: verity.last + 41, partitions: [root, verity] });
 }
 
 /** What a signed disk is to say that its root hash does not: other data than was hashed, and another root hash in the signature. */
