@@ -45,6 +45,15 @@ function sign(name: string, ...more: readonly string[]): Uint8Array {
 }
 const bare = ['-noattr', '-nocerts'];
 
+/** Whether the kernel lets us make a keyring with that certificate. */
+function takes(file: string): boolean {
+  const { status } = spawnSync('python3', [program, 'cfs-test-probe', closed, file], {
+    cwd: folder,
+    input: '',
+  });
+  return status === 0;
+}
+
 const holders: ChildProcessWithoutNullStreams[] = [];
 let rings = 0;
 
@@ -58,6 +67,7 @@ async function holdAs(name: string, permissions: string, ...files: readonly stri
   holders.push(holder);
   const lines = createInterface(holder.stdout)[Symbol.asyncIterator]();
   const serial = Number((await lines.next()).value);
+  expect(serial).toBeGreaterThan(0);
   const tell = async (line: string): Promise<void> => {
     holder.stdin.write(`${line}\n`);
     expect((await lines.next()).value).toBe('done');
@@ -119,8 +129,8 @@ const available =
   makeCertificate('vendor', rsa) &&
   makeCertificate('namesake', rsa, '/CN=vendor') &&
   makeCertificate('small', ['rsa:1024']) &&
-  spawnSync('python3', [program, 'cfs-test-probe', closed, join(folder, 'vendor.der')], { input: '' })
-    .status === 0;
+  makeCertificate('curve', ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256']) &&
+  takes('vendor.der');
 
 describe.skipIf(absent(available, 'the kernel takes no certificates into keyrings here, or not from us'))(
   "a keyring of the kernel's",
@@ -151,6 +161,18 @@ describe.skipIf(absent(available, 'the kernel takes no certificates into keyring
         expect(outcome(policyBy(ring), sign('vendor', '-in', 'other', ...more))).toMatch(/does not verify/);
       }
     });
+
+    test.skipIf(absent(takes('curve.der'), 'this kernel has no ECDSA, and takes no certificates with it'))(
+      'vouches for ECDSA',
+      async () => {
+        const ring = await hold(closed, 'curve.der');
+        const file = sign('curve', ...bare);
+        expect(outcome(policyBy(ring), file)).toBe('ring');
+        expect(outcome(policyBy(ring), sign('curve', ...bare, '-in', 'vendor.crt'))).toContain(
+          'does not verify by it',
+        );
+      },
+    );
 
     test('vouches for no key that is too small', async () => {
       const ring = await hold(closed, 'small.der');
