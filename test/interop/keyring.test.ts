@@ -10,6 +10,7 @@ import { loadPolicy } from '../../src/policy/load.ts';
 import type { Policy } from '../../src/policy/policy.ts';
 import { askPolicyKeyrings, verifyFiles, withKeyrings } from '../../src/policy/verify-files.ts';
 import { askKeyring } from '../../src/sys/keyring.ts';
+import { parsePublicKey } from '../../src/trust/key.ts';
 import { formattedDigest } from '../../src/trust/pkcs7-signature.ts';
 import { absent, isRoot } from '../support/needs.ts';
 
@@ -226,6 +227,19 @@ describe.skipIf(absent(available, 'the kernel takes no certificates into keyring
       expect(outcome(policy, file)).toBe('ring');
       expect(run('sh', '-ec', command(revoke, key))).toBeDefined();
       expect(outcome(policy, file)).toContain('EKEYREVOKED');
+    });
+
+    test('has certificates that become keys of a policy by the commands that the manual has', () => {
+      const manual = readFileSync(join(import.meta.dirname, '../../policy/README.md'), 'utf8');
+      const convert = /```\n(openssl x509 -inform der [^]*?)```/.exec(manual)?.[1] ?? '';
+      mkdirSync(join(folder, 'keys.d'), { recursive: true });
+      rmSync(join(folder, 'keys.d', 'vendor.crt'), { force: true });
+      const here = convert.replaceAll('CERTIFICATE.der', 'vendor.der').replaceAll('/etc/cfs-mountd/', '');
+      expect(run('sh', '-ec', here)?.toString()).toMatch(/^subject=CN *= *vendor/);
+      const text = readFileSync(join(folder, 'keys.d', 'vendor.crt'), 'utf8');
+      expect(parsePublicKey(text).id).toBe(
+        parsePublicKey(readFileSync(join(folder, 'vendor.crt'), 'utf8')).id,
+      );
     });
 
     test('is not found by what somebody else writes into /proc/keys, nor by two of its name', async () => {
