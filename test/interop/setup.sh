@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Node, on Debian, as root: packages by apt, and into .cache/sid the programs of
 # Debian sid that the host's own release is too old for (varlinkctl, systemd-repart and systemd-dissect of systemd 260 or
-# later, the tools of composefs and of EROFS).
+# later, the tools of composefs and of EROFS), and project Wycheproof's vectors.
 # Running it again is quick: what is there stays.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,7 +12,7 @@ packages=(acl attr btrfs-progs bubblewrap busybox-static ca-certificates cpio cr
   gcc keyutils kmod libc6-dev mmdebstrap openssh-client openssl podman python3 squashfs-tools systemd uidmap util-linux xfsprogs xz-utils zstd)
 install_packages "${packages[@]}"
 
-sid_packages=systemd,systemd-container,systemd-repart,libcryptsetup12,composefs,erofs-utils
+sid_packages=systemd,systemd-container,systemd-repart,libcryptsetup12,composefs,erofs-utils,golang-github-c2sp-wycheproof-dev
 if [ "$(cat .cache/sid/ready 2>/dev/null)" != "$sid_packages" ]; then
   rm -rf .cache/sid
   mkdir -p .cache

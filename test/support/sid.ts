@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 
 const folder = resolve(import.meta.dirname, '../../.cache/sid');
 
@@ -18,6 +18,11 @@ export function sid(program: string, ...parameters: readonly string[]): [string,
     path,
     ...parameters,
   ];
+}
+
+/** The path of Debian sid's file `/PATH` in the same folder, which need not be there. */
+export function inSid(path: string): string {
+  return join(folder, path);
 }
 
 /** Why `sid` finds nothing. */
