@@ -13,6 +13,7 @@ import { askKeyring } from '../../src/sys/keyring.ts';
 import { isRoot } from '../support/needs.ts';
 import { measureCrowd } from './crowd.ts';
 import { median, microseconds, quantile, sectionOf, timesTable, type Times } from './figures.ts';
+import { marksTable } from './marks.ts';
 import { measurePrograms } from './programs.ts';
 import { compileRaw, startRaw, type RawRounds, type RawWork } from './raw-rounds.ts';
 import { openRoom, type BenchImage, type Room } from './room.ts';
@@ -184,7 +185,10 @@ async function takeTurns(all: readonly Series[]): Promise<void> {
   }
 }
 
-async function starts(room: Room): Promise<string[]> {
+/** Lines for people, and how many megabytes the service has when idle. */
+async function starts(
+  room: Room,
+): Promise<{ readonly lines: readonly string[]; readonly idleMegabytes: number }> {
   const [ready, first, idle]: [number[], number[], number[]] = [[], [], []];
   for (let round = 0; round < 3; round++) {
     ready.push(await room.restart());
@@ -192,23 +196,30 @@ async function starts(room: Room): Promise<string[]> {
     idle.push(room.residentMegabytes());
     first.push(await timed(() => room.client.mount({ image: { name: room.large.name } })));
   }
-  return [
+  const lines = [
     `From the start of the service to its first answer: ${median(ready).toFixed(0)} ms. Idle, three seconds later: ` +
       `${median(idle).toFixed(0)} MB resident.`,
     `The first mount of the 8 MB image by name after that: ${microseconds(median(first))}.`,
   ];
+  return { lines, idleMegabytes: median(idle) };
 }
 
-async function flood(raw: RawRounds): Promise<string> {
+interface Flood {
+  readonly line: string;
+  readonly callsPerSecond: number;
+  readonly callTimes: readonly number[];
+}
+
+async function flood(raw: RawRounds): Promise<Flood> {
   await raw.run('flood', 2000);
-  const times = await raw.run('flood', floodCalls);
-  const took = times.pop() ?? NaN;
-  const sorted = times.sort((a, b) => a - b);
-  const rate = (floodCalls / took) * 1e6;
-  return (
-    `64 connections at once, known image by name: ${rate.toFixed(0)} calls a second, each answered within ` +
-    `${microseconds(quantile(sorted, 0.5))} (median) and ${microseconds(quantile(sorted, 0.99))} (p99).`
-  );
+  const callTimes = await raw.run('flood', floodCalls);
+  const took = callTimes.pop() ?? NaN;
+  const sorted = callTimes.sort((a, b) => a - b);
+  const callsPerSecond = (floodCalls / took) * 1e6;
+  const line =
+    `64 connections at once, known image by name: ${callsPerSecond.toFixed(0)} calls a second, each answered within ` +
+    `${microseconds(quantile(sorted, 0.5))} (median) and ${microseconds(quantile(sorted, 0.99))} (p99).`;
+  return { line, callsPerSecond, callTimes };
 }
 
 function machine(): string {
@@ -234,11 +245,15 @@ async function main(known: number): Promise<void> {
     const programs = startPrograms(room, program);
     const all = allSeries(room, programs, known);
     await takeTurns(all);
-    const rate = await flood(programs.byName);
+    const flooded = await flood(programs.byName);
     await Promise.all(Object.values(programs).map((each: RawRounds) => each.close()));
     const whole: Times[] = measurePrograms(room);
     const crowd = await measureCrowd(room, program);
     const begun = await starts(room);
+    const rows = new Map([...all, ...whole].map((times) => [times.name, times]));
+    const { walks } = crowd;
+    const { idleMegabytes } = begun;
+    const { callsPerSecond, callTimes } = flooded;
     const unit = median(all.find(({ name }) => name === baseline)?.times ?? []);
     const text = [
       '# What mounting takes',
@@ -247,10 +262,12 @@ async function main(known: number): Promise<void> {
       'A call is timed by a bare client in C (test/bench/raw.c), from sending it to having received the mount, on a ' +
         'connection that is open already, unless a row says otherwise.',
       timesTable(all, unit),
-      [rate, ...crowd, ...begun].map((line) => `- ${line}`).join('\n'),
+      [flooded.line, ...crowd.lines, ...begun.lines].map((line) => `- ${line}`).join('\n'),
       'Whole processes, each started anew (all but the last three in a mount namespace of their own, which takes some ' +
         'milliseconds of each):',
       timesTable(whole, median(whole[0]?.times ?? [])).replace('to raw', 'to Node'),
+      'What is wanted of these figures, on a machine like this one that does nothing else:',
+      marksTable({ rows, callsPerSecond, callTimes, walks, idleMegabytes }),
     ].join('\n\n');
     const results = resolve(process.cwd(), 'test/bench/RESULTS.md');
     // What `npm run bench:attack` and `bench:images` have written stays.
