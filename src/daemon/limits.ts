@@ -169,7 +169,7 @@ export const limitTable: Readonly<Record<LimitName, Limit>> = {
   loopDevices: { value: 2048, why: 'The loop devices of all users together.' },
   threads: {
     value: 16,
-    why: 'Threads that copy, measure, scan and mount; idle ones end. As many can stall before others have to wait.',
+    why: 'Threads that copy, measure, scan and mount; one waits idle. As many can stall before others have to wait.',
   },
   threadsPerUser: {
     value: 2,

@@ -9,8 +9,8 @@ import type { TaskAnswer, TaskKind, TaskMessage, TaskOf, TaskResult } from './ta
 import { threadFile } from './thread-file.ts';
 
 /**
- * How long a thread without work waits for some. V8 gives no memory back on its own: a thread that has read a large image
- * holds some 40 megabytes until it ends, and one that has done nothing 10. To start one takes 40 milliseconds.
+ * How long a thread that has read images waits for work before a new one takes its place. V8 gives no memory back on
+ * its own: after a large image it holds some 40 megabytes until it ends, a new one 10.
  */
 const idleMilliseconds = 1000;
 
@@ -19,7 +19,7 @@ const youngGenerationMegabytes = 2;
 
 /** How the pool is bounded. */
 export interface PoolLimits {
-  /** Threads at work or idle. More than one waits only while there is work for them, and that one not for long. */
+  /** Threads at work or idle. More than one waits only while there is work for them. */
   readonly threads: number;
   /** Threads at work for one user, those written off included. */
   readonly threadsPerUser: number;
@@ -49,6 +49,8 @@ interface Job {
 interface Thread {
   readonly worker: Worker;
   job: Job | undefined;
+  /** Has it read an image, or what a store lacks of one? */
+  grown: boolean;
   /** Ends what the thread is at: a task that a client stalls, or waiting for work. */
   timer: NodeJS.Timeout | undefined;
   lost: boolean;
@@ -84,7 +86,7 @@ export class Pool {
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#rest(this.#start());
+    this.#idle.push(this.#start());
   }
 
   /**
@@ -189,6 +191,7 @@ export class Pool {
     this.#busy.set(user, (this.#busy.get(user) ?? 0) + 1);
     clearTimeout(thread.timer);
     thread.job = job;
+    thread.grown ||= job.message.task.kind === 'scan' || job.message.task.kind === 'missing';
     if (job.options.stallable) {
       thread.timer = setTimeout(() => {
         this.#lose(thread, job);
@@ -245,7 +248,7 @@ export class Pool {
     this.#dispatch();
   }
 
-  /** A thread without work: one stays for a while, and as many more as there are tasks waiting. */
+  /** A thread without work: one stays, or another in its place, and as many more as there are tasks waiting. */
   #rest(thread: Thread): void {
     if (thread.ended) return;
     if (this.#stopped || (this.#idle.length > 1 && this.#waiting.size === 0)) {
@@ -253,16 +256,18 @@ export class Pool {
       return;
     }
     this.#idle.push(thread);
+    if (!thread.grown) return;
     thread.timer = setTimeout(() => {
-      this.#retire(thread);
+      this.#replace(thread);
     }, idleMilliseconds).unref();
   }
 
-  #retire(thread: Thread): void {
+  #replace(thread: Thread): void {
     const index = this.#idle.indexOf(thread);
     if (index < 0) return;
     this.#idle.splice(index, 1);
     void this.#end(thread);
+    if (this.#idle.length === 0) this.#idle.push(this.#start());
   }
 
   /** The thread's duplicates are the client's files: closing them may hang where the task stalled. */
@@ -278,7 +283,14 @@ export class Pool {
       resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMegabytes },
     });
     worker.unref();
-    const thread: Thread = { worker, job: undefined, timer: undefined, lost: false, ended: false };
+    const thread: Thread = {
+      worker,
+      job: undefined,
+      grown: false,
+      timer: undefined,
+      lost: false,
+      ended: false,
+    };
     worker.on('message', (answer: TaskAnswer) => {
       this.#answered(thread, answer);
     });
