@@ -32,7 +32,7 @@ export interface Serving {
   /** Bytes of messages that are not complete, or whose call is waiting or under way. */
   readonly buffered: Shares;
   readonly closing: Closers;
-  /** Takes over a mount that was made and is not passed on, with no storage of a client's behind it. */
+  /** Takes over a mount that was made and passed on, with no storage of a client's behind it. */
   readonly discard: (mount: number) => void;
   readonly log: Log;
   /** The number of the policy in force; a reply that an older one decided is not sent. */

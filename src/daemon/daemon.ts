@@ -69,7 +69,7 @@ export function startDaemon(options: DaemonOptions): void {
     buffered: new Shares('bufferedBytesPerUser', 'bufferedBytes'),
     closing: workshop.closing,
     discard: (mount) => {
-      workshop.sweeper.discard(new OwnedFd(mount));
+      workshop.sweeper.discardSent(new OwnedFd(mount));
     },
     log,
     generation: () => policies.generation,

@@ -1,4 +1,3 @@
-import { closeFd } from '../sys/fd.ts';
 import { sendMessage } from '../sys/socket.ts';
 import type { CallContext } from './call.ts';
 
@@ -15,9 +14,9 @@ export interface RepliesOptions {
   readonly socket: number;
   /** The number of the policy in force. */
   readonly generation: () => number;
-  /** Takes over descriptors that were sent or will not be, where closing them may hang. */
+  /** Takes over descriptors that were sent or will not be, and whose closing may hang. */
   readonly close: (fds: readonly number[]) => void;
-  /** Takes over a mount that will not be sent, with no storage of a client's behind it. */
+  /** Takes over a mount that was sent or will not be, with no storage of a client's behind it. */
   readonly discard: (mount: number) => void;
   /** What is said in place of a reply that a policy decided which is no longer in force. */
   readonly outdated: () => Uint8Array;
@@ -63,7 +62,7 @@ export class Replies {
       if (sent === 'again') return false;
       reply.begun = true;
       reply.bytes = reply.bytes.subarray(sent);
-      this.#closeSent(reply);
+      this.#close(reply);
     }
     return true;
   }
@@ -77,18 +76,7 @@ export class Replies {
     reply.bytes = this.#options.outdated();
   }
 
-  // At once, while the receiver has hardly been woken: whoever closes last takes the mount apart, which waits for the
-  // kernel's readers (synchronize_rcu_expedited), a hundred microseconds and more.
-  #closeSent(reply: Outgoing): void {
-    if (!reply.context.ownStorage) {
-      this.#close(reply);
-      return;
-    }
-    reply.fds.forEach(closeFd);
-    reply.fds = [];
-  }
-
-  // Nobody else has the descriptors of what was not sent: this is what takes the mount apart.
+  // The receiver may have closed its descriptor already, and then this is what takes the mount apart.
   #close(reply: Outgoing): void {
     const { fds } = reply;
     if (fds.length === 0) return;

@@ -14,6 +14,13 @@ const delayMilliseconds = 10;
 const leavingsMax = 8192;
 
 /**
+ * So many mounts that were sent may wait for the thread; then it is behind, and the next are closed at once. Mostly the
+ * receiver is the last to close those, and takes them apart; where it was quicker, the loop has to wait for that, which
+ * a single client's next call would feel.
+ */
+const sentWaitingMax = 512;
+
+/**
  * Sweeps the event loop's stage on a thread of the pool. Unmounting waits for the kernel's readers, and takes filesystems
  * apart whose receiver has closed them already; meanwhile the loop serves others.
  */
@@ -33,6 +40,12 @@ export class Sweeper {
   discard(mount: OwnedFd): void {
     this.#stage.discard(mount);
     this.sweepSoon();
+  }
+
+  /** Takes over a mount that was sent. */
+  discardSent(mount: OwnedFd): void {
+    if (this.#stage.leavings >= sentWaitingMax) mount.close();
+    else this.discard(mount);
   }
 
   /** The stage has left something, or will have by the end of this turn of the loop. */

@@ -129,7 +129,7 @@ function marks({ rows, callsPerSecond, callTimes, walks, idleMegabytes }: Measur
       measured: `${idleMegabytes.toFixed(0)} MB`,
       part: idleMegabytes / 75,
       limit:
-        '40 MB are pages of Node’s own program, which its other processes share; the rest is the heaps of the service and of a closing thread',
+        '40 MB are pages of Node’s own program, which its other processes share; the rest is the heaps of the service and of its two threads',
     },
   ];
 }
