@@ -1,7 +1,6 @@
-import { fstatSync, readlinkSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import * as ffi from './ffi.ts';
 import { createMemfd } from './file.ts';
-import { descriptorPath } from './path.ts';
 
 const F_GET_SEALS = 1034;
 
@@ -9,13 +8,12 @@ const F_GET_SEALS = 1034;
 let memfdDevice: number | undefined;
 
 /**
- * Whether close(2) of `fd` waits for nobody: it is a memfd or a user namespace. False where that is not certain; asking waits for
- * nobody either: no filesystem but the kernel's own is asked, and no server behind one.
+ * Whether close(2) of `fd` waits for nobody, since it is a memfd. False where that is not certain; asking waits for nobody either: no
+ * server behind a filesystem is asked.
  */
 export function closesAtOnce(fd: number): boolean {
-  // Of files that are no memory's this is EINVAL by the kernel alone (memfd_create(2)); it knows user namespaces by name, and
-  // names of files begin with a slash.
-  if (ffi.fcntl(fd, F_GET_SEALS, 0) < 0) return readlinkSync(descriptorPath(fd)).startsWith('user:[');
+  // Of files that are not in memory this is an error by the kernel alone (memfd_create(2)).
+  if (ffi.fcntl(fd, F_GET_SEALS, 0) < 0) return false;
   // A tmpfs that somebody mounted may take others with it as it goes.
   return fstatSync(fd).dev === (memfdDevice ??= deviceOfMemfds());
 }
