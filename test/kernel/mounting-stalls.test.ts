@@ -142,7 +142,10 @@ describe.skipIf(skip)('a client that lets the daemon wait', () => {
     linkSync(path, join(room.imageDirectory, 'leased.cfs'));
     const named = async (): Promise<unknown> =>
       room.images.take({ kind: 'name', name: 'leased' }, room.peer(), room.policy);
-    await expect(named()).rejects.toMatchObject({ name: error('ImageNotImmutable') });
+    await expect(named()).rejects.toMatchObject({
+      name: error('ImageNotImmutable'),
+      parameters: { reason: expect.stringMatching(/holds a lease/) as unknown },
+    });
     holder.stdin.end();
     await gone;
     expect(room.bugs).toEqual([]);
