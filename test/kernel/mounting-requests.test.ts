@@ -5,8 +5,10 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Entry } from '../../src/composefs/tree.ts';
 import { limits } from '../../src/daemon/limits.ts';
 import type { MountOrder } from '../../src/daemon/mount-order.ts';
+import { attributeBits } from '../../src/mount/attributes.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
+import { mountSetattr } from '../../src/sys/mount-calls.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { makeImage, openRoom, sealedMemfd, until, type Room } from './mounting-room.ts';
@@ -128,6 +130,10 @@ describe.skipIf(skip)('stores of a request', () => {
     makeImage(own);
     using mount = await mountWith(room, { stores, constraints });
     expect(readFileSync(join(descriptorPath(mount.number), 'big')).length).toBeGreaterThan(1000);
+    // It is not kept, and its attributes are locked as those of clones are.
+    expect(() => {
+      mountSetattr(mount.number, { clear: attributeBits(['nodev']) });
+    }).toThrow(expect.objectContaining({ syscall: 'mount_setattr', code: 'EPERM' }));
   });
 
   test('verity require on a kernel without it is refused, not weakened', async () => {
