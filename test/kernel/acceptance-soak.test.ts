@@ -242,7 +242,8 @@ verity = "never"
   async function settled(): Promise<Holding> {
     const mounted = (): boolean =>
       mountsOf(host.pid).some((line) => digests.some((digest) => line.includes(digest)));
-    const copies = (): boolean => descriptorsOf(host.pid).some((name) => name.includes('(deleted)'));
+    const copies = (): boolean =>
+      descriptorsOf(host.pid).some((name) => /^(?!\/memfd:cfs-mountd-).*\(deleted\)/.test(name));
     await until('nothing is mounted and no copy open', () => !mounted() && !copies());
     let held = holdings(host.pid);
     let same = 0;
