@@ -232,7 +232,7 @@ unscanned = true
       const path = join(place.folder, 'image.raw');
       writeFileSync(path, image);
       // What systemd-repart signed is enough, if dm-verity is there to check the rest.
-      const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.js');
+      const tool = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
       const policy = ['--policy', join(place.folder, 'policy'), '--user', '1000'];
       const verified = spawnSync(
         process.execPath,
