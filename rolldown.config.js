@@ -60,8 +60,8 @@ const inParts = (name, folder) => ({
 
 export default defineConfig([
   inOneFile('cli/mount.cfs-delegated'),
-  inOneFile('daemon/mounting-thread'),
-  inOneFile('daemon/closing-thread'),
+  inOneFile('daemon/threads/mounting-thread'),
+  inOneFile('daemon/connections/closing-thread'),
   inOneFile('store/adding-thread'),
   // The service may begin anew before it needs the rest of itself (src/daemon/confine.ts).
   inParts('cli/cfs-mountd', 'daemon'),

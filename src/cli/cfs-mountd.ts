@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { logLevels, type LogLevel } from '../daemon/log-level.ts';
+import { logLevels, type LogLevel } from '../daemon/calls/log-level.ts';
 import { confineProcess } from '../daemon/confine.ts';
-import { adjustLimits } from '../daemon/limits.ts';
+import { adjustLimits } from '../daemon/callers/limits.ts';
 import { programVersion } from './program-version.ts';
 import { usageError } from './usage.ts';
 

@@ -9,7 +9,7 @@ import {
   type Privileges,
 } from '../sys/privileges.ts';
 import { filterSystemCalls } from '../sys/system-call-filter.ts';
-import { handedOver } from './handed-over.ts';
+import { handedOver } from '../sys/handed-over.ts';
 
 /** What the service needs beyond an ordinary process, each with what for. The systemd unit has the same list. */
 const neededFor: Readonly<Partial<Record<Capability, string>>> = {

@@ -1,21 +1,21 @@
 import { defaultPolicyDirectories } from '../policy/load.ts';
 import { exitNow } from '../sys/exit.ts';
 import { OwnedFd } from '../sys/fd.ts';
-import { openLog, type Log } from './audit.ts';
+import { openLog, type Log } from './calls/audit.ts';
 import type { Confinement } from './confine.ts';
-import { Connections } from './connections.ts';
-import { handedOver, type HandedOver } from './handed-over.ts';
-import { limits } from './limits.ts';
-import { Listener, type ListenerOptions } from './listener.ts';
-import type { LogLevel } from './log-level.ts';
+import { Connections } from './connections/connections.ts';
+import { handedOver, type HandedOver } from '../sys/handed-over.ts';
+import { limits } from './callers/limits.ts';
+import { Listener, type ListenerOptions } from './connections/listener.ts';
+import type { LogLevel } from './calls/log-level.ts';
 import { Notifier } from './notifier.ts';
 import { Policies } from './policies.ts';
-import { Rate } from './rate.ts';
-import { tell } from './refusal.ts';
+import { Rate } from './callers/rate.ts';
+import { tell } from './calls/refusal.ts';
 import { createServer } from './service.ts';
-import { Shares } from './shares.ts';
-import { isKeptName } from './superblock-watches.ts';
-import { Turns } from './turns.ts';
+import { Shares } from './callers/shares.ts';
+import { isKeptName } from './callers/superblock-watches.ts';
+import { Turns } from './connections/turns.ts';
 import { openWorkshop, type Workshop } from './workshop.ts';
 
 /** How the service is started. */

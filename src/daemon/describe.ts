@@ -5,7 +5,7 @@ import type { Policy } from '../policy/policy.ts';
 import { hasFileSystem } from '../sys/mount-calls.ts';
 import type { FileSystem } from '../trust/file-system.ts';
 import type { Confinement } from './confine.ts';
-import { limits } from './limits.ts';
+import { limits } from './callers/limits.ts';
 import type { Policies } from './policies.ts';
 
 /** What this service can do here, as Describe answers it. */

@@ -5,17 +5,17 @@ import type { Decision, Evidence, Question } from '../policy/question.ts';
 import { misfit } from '../policy/requirements.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import type { SignedRootHash } from '../trust/root-hash-signature.ts';
-import type { Adder } from './adder.ts';
-import type { EvidenceCache } from './evidence.ts';
-import type { MountRecord } from './handouts.ts';
-import type { Images, TakenImage } from './images.ts';
-import type { Mounter } from './mounter.ts';
-import type { Peer } from './peer.ts';
+import type { Adder } from './adding/adder.ts';
+import type { EvidenceCache } from './images/evidence.ts';
+import type { MountRecord } from './callers/handouts.ts';
+import type { Images, TakenImage } from './images/images.ts';
+import type { Mounter } from './mounts/mounter.ts';
+import type { Peer } from './callers/peer.ts';
 import type { Policies } from './policies.ts';
-import { Refused } from './refusal.ts';
-import type { AddObjectsRequest, MountRequest, VerifyRequest } from './request.ts';
-import type { KnownImage, ShownImages } from './shown-images.ts';
-import type { ResolvedStores, Stores } from './stores.ts';
+import { Refused } from './calls/refusal.ts';
+import type { AddObjectsRequest, MountRequest, VerifyRequest } from './calls/request.ts';
+import type { KnownImage, ShownImages } from './images/shown-images.ts';
+import type { ResolvedStores, Stores } from './mounts/stores.ts';
 import type { Versions } from './versions.ts';
 
 /** The stages of a request, each from its own file. */

@@ -1,6 +1,6 @@
 import { isSyscallError } from '../sys/errno.ts';
 import { monotonicMicroseconds, notifyServiceManager } from '../sys/notify.ts';
-import type { Log } from './audit.ts';
+import type { Log } from './calls/audit.ts';
 import type { Policies } from './policies.ts';
 
 /** Tells the service manager how the service is, by sd_notify(3); without one, nobody. */

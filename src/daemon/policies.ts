@@ -1,7 +1,7 @@
 import { formatFault, PolicyInvalid, type PolicyFault } from '../policy/fault.ts';
 import { loadPolicy } from '../policy/load.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { Log } from './audit.ts';
+import type { Log } from './calls/audit.ts';
 
 /** The policy in force. Another one has another number. */
 export interface PolicySnapshot {

@@ -4,13 +4,13 @@ import { isSyscallError } from '../sys/errno.ts';
 import { isScanned, type FileSystem } from '../trust/file-system.ts';
 import type { Verification } from '../trust/verify.ts';
 import { VarlinkError } from '../varlink/error.ts';
-import type { Log } from './audit.ts';
-import type { EvidenceCache } from './evidence.ts';
-import { imageNames, NotTrusted } from './image-folders.ts';
-import type { Images, TakenImage } from './images.ts';
-import { limits } from './limits.ts';
-import type { Mounter } from './mounter.ts';
-import { service } from './owner.ts';
+import type { Log } from './calls/audit.ts';
+import type { EvidenceCache } from './images/evidence.ts';
+import { imageNames, NotTrusted } from './images/image-folders.ts';
+import type { Images, TakenImage } from './images/images.ts';
+import { limits } from './callers/limits.ts';
+import type { Mounter } from './mounts/mounter.ts';
+import { service } from './callers/owner.ts';
 import type { Policies } from './policies.ts';
 
 /** What preparing needs. */

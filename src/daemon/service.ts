@@ -8,16 +8,16 @@ import {
 import type { Evidence } from '../policy/question.ts';
 import { InvalidParameter, PermissionDenied } from '../varlink/service.ts';
 import { Server } from '../varlink/server.ts';
-import { audit, type Decided, type Log, type Logs } from './audit.ts';
-import type { CallContext } from './call.ts';
+import { audit, type Decided, type Log, type Logs } from './calls/audit.ts';
+import type { CallContext } from './calls/call.ts';
 import type { Confinement } from './confine.ts';
 import { describe } from './describe.ts';
 import { addObjects, mount, verify, type Findings } from './handle.ts';
-import { limits } from './limits.ts';
-import { service } from './owner.ts';
-import { RateLimit } from './rate.ts';
-import { insideError, shortName, tell } from './refusal.ts';
-import { parseAddObjectsRequest, parseMountRequest, parseVerifyRequest } from './request.ts';
+import { limits } from './callers/limits.ts';
+import { service } from './callers/owner.ts';
+import { RateLimit } from './callers/rate.ts';
+import { insideError, shortName, tell } from './calls/refusal.ts';
+import { parseAddObjectsRequest, parseMountRequest, parseVerifyRequest } from './calls/request.ts';
 import type { Workshop } from './workshop.ts';
 
 /** What the methods of the interface work with. */

@@ -12,7 +12,7 @@ import {
 } from '../policy/versions-file.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { lockFile, openFile } from '../sys/file.ts';
-import { limits } from './limits.ts';
+import { limits } from './callers/limits.ts';
 
 /** Another process uses the state folder. */
 export class StateInUse extends Error {

@@ -4,7 +4,7 @@ import { cpus, loadavg, release, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { DelegatedMount } from '../../src/client/client.ts';
-import { EvidenceCache } from '../../src/daemon/evidence.ts';
+import { EvidenceCache } from '../../src/daemon/images/evidence.ts';
 import { decide } from '../../src/policy/decide.ts';
 import { loadPolicy } from '../../src/policy/load.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';

@@ -10,7 +10,7 @@ import { signStatement } from '../../src/trust/sign.ts';
 import { verifySignatures } from '../../src/trust/verify.ts';
 
 // What a decision costs under a large policy: `npm run bench:policy`. Signatures are verified once for each image and
-// remembered (src/daemon/evidence.ts); what is asked anew for each request is measured here.
+// remembered (src/daemon/images/evidence.ts); what is asked anew for each request is measured here.
 
 const rules = 100;
 const keys = 1000;

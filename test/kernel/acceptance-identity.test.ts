@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { limits } from '../../src/daemon/limits.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
 import { digestOf, Host, makePlace, Signer, smallImage, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import type { RawClient } from '../support/raw-client.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { toBase64 } from '../../src/base/bytes.ts';
-import { limits } from '../../src/daemon/limits.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile, type Seal } from '../../src/sys/file.ts';
 import { openPidfd } from '../../src/sys/peer.ts';

@@ -1,6 +1,6 @@
 import { scanImage } from '../../src/composefs/scan.ts';
-import { Adder, type AddOrder } from '../../src/daemon/adder.ts';
-import { tabulate } from '../../src/daemon/object-table.ts';
+import { Adder, type AddOrder } from '../../src/daemon/adding/adder.ts';
+import { tabulate } from '../../src/daemon/threads/object-table.ts';
 import { verityDigest } from '../../src/verity/verity.ts';
 import { imageOf, type Content } from './adding-room.ts';
 import type { Room } from './mounting-room.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Worker } from 'node:worker_threads';
 import { expect, onTestFinished, test } from 'vitest';
-import { Closing, divide } from '../../src/daemon/closing.ts';
+import { Closing, divide } from '../../src/daemon/connections/closing.ts';
 import { watchReadable } from '../../src/sys/readiness.ts';
 import { socketPair } from '../../src/sys/socket.ts';
 

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { limits } from '../../src/daemon/limits.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
 import { isSyscallError } from '../../src/sys/errno.ts';
 import { Host, makePlace, smallImage, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';

@@ -4,7 +4,7 @@ import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { limits } from '../../src/daemon/limits.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
 import { makePlace, serviceArguments, writePolicy, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { RawClient, type RawReply } from '../support/raw-client.ts';

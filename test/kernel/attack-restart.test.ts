@@ -7,13 +7,7 @@ import { OwnedFd } from '../../src/sys/fd.ts';
 import { Host, makePlace, smallImage } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import type { RawReply } from '../support/raw-client.ts';
-import {
-  callWithImage,
-  connectAs,
-  connectAsRoot,
-  drop,
-  errorName,
-} from './acceptance-room.ts';
+import { callWithImage, connectAs, connectAsRoot, drop, errorName } from './acceptance-room.ts';
 
 const policy = `
 [[rules]]

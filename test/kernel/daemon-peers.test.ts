@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { limits } from '../../src/daemon/limits.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
 import { Host, makePlace, type Place } from '../support/hosting.ts';
 import { isRoot, needs } from '../support/needs.ts';
 import { interfaceName, type RawClient } from '../support/raw-client.ts';

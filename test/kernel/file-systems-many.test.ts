@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { LimitExceeded } from '../../src/api/mount-delegation.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { descriptorPath } from '../../src/sys/path.ts';
-import { adjustLimits, limits } from '../../src/daemon/limits.ts';
+import { adjustLimits, limits } from '../../src/daemon/callers/limits.ts';
 import {
   buildFileSystem,
   builtFileSystems,

@@ -12,10 +12,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { TakenImage } from '../../src/daemon/images.ts';
-import type { KeptMounts } from '../../src/daemon/kept-mounts.ts';
-import { limits } from '../../src/daemon/limits.ts';
-import type { MountOrder } from '../../src/daemon/mount-order.ts';
+import type { TakenImage } from '../../src/daemon/images/images.ts';
+import type { KeptMounts } from '../../src/daemon/mounts/kept-mounts.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
+import type { MountOrder } from '../../src/daemon/mounts/mount-order.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { fstat, openFile } from '../../src/sys/file.ts';
 import { makeNamespaces } from '../../src/sys/idle-child.ts';

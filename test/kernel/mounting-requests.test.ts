@@ -3,8 +3,8 @@ import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Entry } from '../../src/composefs/tree.ts';
-import { limits } from '../../src/daemon/limits.ts';
-import type { MountOrder } from '../../src/daemon/mount-order.ts';
+import { limits } from '../../src/daemon/callers/limits.ts';
+import type { MountOrder } from '../../src/daemon/mounts/mount-order.ts';
 import { attributeBits } from '../../src/mount/attributes.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';

@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { digestFromBytes } from '../../src/base/digest.ts';
 import { openImmutableImage } from '../../src/client/sealed-image.ts';
-import { adjustLimits, limits } from '../../src/daemon/limits.ts';
+import { adjustLimits, limits } from '../../src/daemon/callers/limits.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { measureVerity } from '../../src/sys/verity.ts';
 import { verityDigest } from '../../src/verity/verity.ts';

@@ -23,7 +23,7 @@ import {
   IncompatibleImage,
   ObjectsMissing,
 } from '../../src/api/mount-delegation.ts';
-import type { TakenImage } from '../../src/daemon/images.ts';
+import type { TakenImage } from '../../src/daemon/images/images.ts';
 import { createMemfd, openFile, writeAll } from '../../src/sys/file.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { descriptorPath } from '../../src/sys/path.ts';

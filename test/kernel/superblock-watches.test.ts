@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { Handouts } from '../../src/daemon/handouts.ts';
-import type { HandedOver } from '../../src/daemon/handed-over.ts';
-import { SuperblockWatches, type DescriptorStore } from '../../src/daemon/superblock-watches.ts';
+import { Handouts } from '../../src/daemon/callers/handouts.ts';
+import type { HandedOver } from '../../src/sys/handed-over.ts';
+import { SuperblockWatches, type DescriptorStore } from '../../src/daemon/callers/superblock-watches.ts';
 import { OwnedFd } from '../../src/sys/fd.ts';
 import { createMemfd, duplicate, fstat, writeAll } from '../../src/sys/file.ts';
 import { createInotify } from '../../src/sys/inotify.ts';

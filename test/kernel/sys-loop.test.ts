@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { digestFromBytes } from '../../src/base/digest.ts';
-import { mountImage } from '../../src/daemon/mount-image.ts';
+import { mountImage } from '../../src/daemon/threads/mount-image.ts';
 import { planMount, type PlanInput } from '../../src/mount/plan.ts';
 import { openFile, writeAll } from '../../src/sys/file.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';

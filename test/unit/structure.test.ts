@@ -52,6 +52,17 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   demo: ['base', 'sys'],
 };
 
+/** The same of the folders within src/daemon; the files beside them put them together. */
+const mayImportInDaemon: Readonly<Record<string, readonly string[]>> = {
+  callers: [],
+  calls: ['callers'],
+  threads: ['callers'],
+  images: ['callers', 'calls', 'threads'],
+  mounts: ['callers', 'calls', 'threads', 'images'],
+  adding: ['callers', 'calls', 'threads', 'mounts'],
+  connections: ['callers', 'calls', 'threads'],
+};
+
 /** Files that may import a package, by package; one that is not listed here may be imported nowhere. */
 const packages: Readonly<Record<string, RegExp>> = {
   koffi: /^src\/sys\/ffi\.ts$/,
@@ -91,6 +102,19 @@ describe('who imports whom', () => {
       for (const name of imports(file).filter((name) => name.startsWith('.'))) {
         const target = relative(join(root, 'src'), resolve(root, dirname(file), name)).split('/')[0] ?? '';
         if (target !== folder && !(mayImport[folder] ?? []).includes(target)) faults.push(`${file}: ${name}`);
+      }
+    }
+    expect(faults).toEqual([]);
+  });
+
+  test('folders of the daemon import only in the direction of the table', () => {
+    const faults: string[] = [];
+    for (const file of files.filter((file) => /^src\/daemon\/.*\//.test(file))) {
+      const folder = file.split('/')[2] ?? '';
+      for (const name of imports(file).filter((name) => name.startsWith('.'))) {
+        const target = relative(root, resolve(root, dirname(file), name)).split('/');
+        if (target[1] !== 'daemon' || target[2] === folder) continue;
+        if (!(mayImportInDaemon[folder] ?? []).includes(target[2] ?? '')) faults.push(`${file}: ${name}`);
       }
     }
     expect(faults).toEqual([]);

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { TakenImage } from '../../src/daemon/images.ts';
+import type { TakenImage } from '../../src/daemon/images/images.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { descriptorPath } from '../../src/sys/path.ts';

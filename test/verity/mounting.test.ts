@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { TakenImage } from '../../src/daemon/images.ts';
+import type { TakenImage } from '../../src/daemon/images/images.ts';
 import type { OwnedFd } from '../../src/sys/fd.ts';
 import { openFile } from '../../src/sys/file.ts';
 import { descriptorPath } from '../../src/sys/path.ts';

@@ -1,12 +1,12 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import pino from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
-import type { CallContext } from '../../../src/daemon/call.ts';
-import { Connection, type Serving } from '../../../src/daemon/connection.ts';
-import { limits } from '../../../src/daemon/limits.ts';
-import type { Peer } from '../../../src/daemon/peer.ts';
-import { Shares } from '../../../src/daemon/shares.ts';
-import { Turns } from '../../../src/daemon/turns.ts';
+import type { CallContext } from '../../../src/daemon/calls/call.ts';
+import { Connection, type Serving } from '../../../src/daemon/connections/connection.ts';
+import { limits } from '../../../src/daemon/callers/limits.ts';
+import type { Peer } from '../../../src/daemon/callers/peer.ts';
+import { Shares } from '../../../src/daemon/callers/shares.ts';
+import { Turns } from '../../../src/daemon/connections/turns.ts';
 import { closeFd, OwnedFd } from '../../../src/sys/fd.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
 import { parseInterface } from '../../../src/varlink/idl.ts';

@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import type { Digest } from '../../../src/base/digest.ts';
-import { Contents } from '../../../src/daemon/contents.ts';
-import { tabulate, type ScannedImage } from '../../../src/daemon/object-table.ts';
+import { Contents } from '../../../src/daemon/images/contents.ts';
+import { tabulate, type ScannedImage } from '../../../src/daemon/threads/object-table.ts';
 import { handedOutMilliseconds } from '../../../src/store/handed-out.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
 

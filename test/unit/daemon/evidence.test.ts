@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Digest } from '../../../src/base/digest.ts';
-import { EvidenceCache } from '../../../src/daemon/evidence.ts';
+import { EvidenceCache } from '../../../src/daemon/images/evidence.ts';
 import type { Policy } from '../../../src/policy/policy.ts';
 import { formatEnvelope, parseEnvelope } from '../../../src/trust/dsse.ts';
 import { generateKeyPair, parsePrivateKey } from '../../../src/trust/private-key.ts';

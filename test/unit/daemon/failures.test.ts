@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { ObjectsMissing } from '../../../src/api/mount-delegation.ts';
-import { fromFailure, toFailure } from '../../../src/daemon/failures.ts';
+import { fromFailure, toFailure } from '../../../src/daemon/threads/failures.ts';
 import { KernelUnsupportedError } from '../../../src/mount/plan.ts';
 import { SyscallError } from '../../../src/sys/errno.ts';
 

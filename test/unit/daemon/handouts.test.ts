@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { LiveMount, type MountRecord } from '../../../src/daemon/handouts.ts';
-import { adjustLimits, limits } from '../../../src/daemon/limits.ts';
-import { Shares } from '../../../src/daemon/shares.ts';
+import { LiveMount, type MountRecord } from '../../../src/daemon/callers/handouts.ts';
+import { adjustLimits, limits } from '../../../src/daemon/callers/limits.ts';
+import { Shares } from '../../../src/daemon/callers/shares.ts';
 
 const before = { ...limits };
 const peer = { user: 1000 };

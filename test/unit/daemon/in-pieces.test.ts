@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { filterInPieces } from '../../../src/daemon/in-pieces.ts';
+import { filterInPieces } from '../../../src/daemon/threads/in-pieces.ts';
 
 /** Takes longer than a piece may. */
 function slow(): void {

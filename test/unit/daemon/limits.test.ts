@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { adjustLimits, limits, limitTable } from '../../../src/daemon/limits.ts';
-import { containerRoot } from '../../../src/daemon/owner.ts';
-import { Rate, RateLimit } from '../../../src/daemon/rate.ts';
-import { Shares } from '../../../src/daemon/shares.ts';
+import { adjustLimits, limits, limitTable } from '../../../src/daemon/callers/limits.ts';
+import { containerRoot } from '../../../src/daemon/callers/owner.ts';
+import { Rate, RateLimit } from '../../../src/daemon/callers/rate.ts';
+import { Shares } from '../../../src/daemon/callers/shares.ts';
 
 describe('the table of limits', () => {
   test('has a whole number and a reason for each', () => {

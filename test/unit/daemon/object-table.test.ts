@@ -12,10 +12,10 @@ import {
   placeOf,
   tabulate,
   type ObjectTable,
-} from '../../../src/daemon/object-table.ts';
-import { HandoutRecords } from '../../../src/daemon/handout-records.ts';
-import { perform } from '../../../src/daemon/perform.ts';
-import type { Pool } from '../../../src/daemon/pool.ts';
+} from '../../../src/daemon/threads/object-table.ts';
+import { HandoutRecords } from '../../../src/daemon/mounts/handout-records.ts';
+import { perform } from '../../../src/daemon/threads/perform.ts';
+import type { Pool } from '../../../src/daemon/threads/pool.ts';
 import { objectPath } from '../../../src/store/objects.ts';
 import { verityDigest } from '../../../src/verity/verity.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { containerRoot } from '../../../src/daemon/owner.ts';
-import { callerOf, ownerOf, type KernelView } from '../../../src/daemon/peer.ts';
-import { parseSubordinates, Subordinates } from '../../../src/daemon/subordinates.ts';
+import { containerRoot } from '../../../src/daemon/callers/owner.ts';
+import { callerOf, ownerOf, type KernelView } from '../../../src/daemon/callers/peer.ts';
+import { parseSubordinates, Subordinates } from '../../../src/daemon/callers/subordinates.ts';
 
 const plain: KernelView = {
   uid: 1000,

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { NotSigned } from '../../../src/api/mount-delegation.ts';
-import { policyChangedReply, Refused, shortName, tell } from '../../../src/daemon/refusal.ts';
+import { policyChangedReply, Refused, shortName, tell } from '../../../src/daemon/calls/refusal.ts';
 import { KernelUnsupportedError } from '../../../src/mount/plan.ts';
 import { PolicyInvalid } from '../../../src/policy/fault.ts';
 import type { RefusalReason } from '../../../src/policy/question.ts';

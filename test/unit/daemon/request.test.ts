@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { MountParameters } from '../../../src/api/mount-delegation.ts';
-import { limits } from '../../../src/daemon/limits.ts';
-import { parseMountRequest, parseVerifyRequest } from '../../../src/daemon/request.ts';
+import { limits } from '../../../src/daemon/callers/limits.ts';
+import { parseMountRequest, parseVerifyRequest } from '../../../src/daemon/calls/request.ts';
 import { InvalidParameter } from '../../../src/varlink/service.ts';
 
 const digest = `sha256:${'ab'.repeat(32)}`;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { modeFault, rootOwnedFault } from '../../../src/daemon/root-owned.ts';
+import { modeFault, rootOwnedFault } from '../../../src/daemon/threads/root-owned.ts';
 
 test.each([
   [0, 0o755, false, undefined],

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { digestFromBytes } from '../../../src/base/digest.ts';
-import type { MountOrder } from '../../../src/daemon/mount-order.ts';
-import { keepable } from '../../../src/daemon/superblock-kind.ts';
+import type { MountOrder } from '../../../src/daemon/mounts/mount-order.ts';
+import { keepable } from '../../../src/daemon/mounts/superblock-kind.ts';
 import { OwnedFd } from '../../../src/sys/fd.ts';
 
 const nothing = new OwnedFd(-1, () => undefined);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { Owner } from '../../../src/daemon/owner.ts';
-import { Turns } from '../../../src/daemon/turns.ts';
+import type { Owner } from '../../../src/daemon/callers/owner.ts';
+import { Turns } from '../../../src/daemon/connections/turns.ts';
 
 /** Enters `name` for `user` and records in `begun` when it begins. */
 function entrant(turns: Turns, begun: string[]): (user: number, name: string) => () => void {

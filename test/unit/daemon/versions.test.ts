@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { limits } from '../../../src/daemon/limits.ts';
+import { limits } from '../../../src/daemon/callers/limits.ts';
 import { StateInUse, Versions } from '../../../src/daemon/versions.ts';
 import { formatVersionsFile } from '../../../src/policy/versions-file.ts';
 
