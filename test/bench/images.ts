@@ -105,6 +105,11 @@ function makeFiles(folder: string, count: number): void {
 const folder = mkdtempSync(join(process.env['TMPDIR'] ?? '/var/tmp', 'cfs-bench-images-'));
 const at = (name: string): string => join(folder, name);
 
+/** The filesystem that all lies on: on one that keeps nothing, such as tmpfs, no disk is waited for. */
+function fileSystem(): string {
+  return spawnSync('stat', ['--file-system', '--format=%T', folder], { encoding: 'utf8' }).stdout.trim();
+}
+
 function ours(source: string, store: string): Cost {
   return measure([
     ...tool,
@@ -189,7 +194,7 @@ function beside(): string {
   const [seconds, cpuSeconds] = cells(start);
   const head = ['time', 'processors', 'memory'];
   return [
-    `Linux ${release()}, Node ${process.version}, ${threads} processors and as many threads; the load was ` +
+    `Linux ${release()}, Node ${process.version}, ${threads} processors and as many threads, on ${fileSystem()}; the load was ` +
       `${loadavg()[0]?.toFixed(1) ?? ''} at the end. Medians; Node’s own start, \`node -e ''\`, takes ${seconds ?? ''} ` +
       `(${cpuSeconds ?? ''} of processors). Ours first, then the C tools, then the ratios of ours to theirs.`,
     table([['', ...head, ...head, ...head], ...rows]),
