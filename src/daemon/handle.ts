@@ -15,6 +15,7 @@ import type { Policies } from './policies.ts';
 import { Refused } from './calls/refusal.ts';
 import type { AddObjectsRequest, MountRequest, VerifyRequest } from './calls/request.ts';
 import type { KnownImage, ShownImages } from './images/shown-images.ts';
+import { statedDigest } from './images/stated-digest.ts';
 import type { ResolvedStores, Stores } from './mounts/stores.ts';
 import type { Versions } from './versions.ts';
 
@@ -70,7 +71,12 @@ export async function mount(
 ): Promise<Handout> {
   for (;;) {
     const { policy, generation } = stages.policies.current;
-    using image = await stages.images.take(request.image, peer, policy);
+    using image = await stages.images.take(
+      request.image,
+      peer,
+      policy,
+      isForeseen(request, peer, policy, stages),
+    );
     using stores = await stages.stores.resolve(request.stores, peer, policy);
     const judged = await judge(request, image, stores, peer, policy, stages, found);
     const { allowed, question } = judged;
@@ -151,6 +157,19 @@ export async function addObjects(
   }
 }
 
+/**
+ * Whether the image, if it is the one that the signature is about, will be let in and mounted anew: then it need not be read twice, to
+ * know it and to have a copy. What is decided later rests on what was read.
+ */
+function isForeseen(request: MountRequest, peer: Peer, policy: Policy, stages: Stages): boolean {
+  const [file, ...others] = request.signatures;
+  if (request.image.kind !== 'descriptor' || file === undefined || others.length > 0) return false;
+  const digest = statedDigest(file);
+  if (digest === undefined || stages.mounter.keeps(digest, peer.user)) return false;
+  const question = ask(request, { digest }, request.signatures, noStores, peer, policy, stages);
+  return decide(policy, question).outcome === 'allow';
+}
+
 interface Judged {
   readonly allowed: Allowed;
   readonly question: Question;
@@ -192,20 +211,7 @@ async function judge(
     throw new DigestMismatch({ expected: request.digest, found: image.digest });
   }
   const files = signatureFiles(request, image);
-  const unread: Question = {
-    caller: peer.caller,
-    digest: image.digest,
-    location: image.location,
-    fileSystem: request.fileSystem,
-    verification: stages.evidence.verify(files, image.digest, policy),
-    allowUnsigned: request.allowUnsigned,
-    verity: request.verity,
-    stores: stores.names,
-    clientStores: stores.directories.length > 0,
-    addTo: request.addTo,
-    now: new Date(),
-    newestVersion: (rule, name) => stages.versions.newest(rule, name),
-  };
+  const unread = ask(request, image, files, stores, peer, policy, stages);
   const first = decide(policy, unread);
   const rootHash = asksForRootHash(policy, unread, first) ? (await image.disk?.())?.signed : undefined;
   const question =
@@ -225,6 +231,32 @@ async function judge(
   return { allowed: last, question: scanned, files, rootHash };
 }
 
+/** What the policy is asked about the image before it is read. */
+function ask(
+  request: VerifyRequest & Partial<Pick<AddObjectsRequest, 'addTo'>>,
+  { digest, location }: Pick<KnownImage, 'digest' | 'location'>,
+  files: readonly Uint8Array[],
+  stores: Pick<ResolvedStores, 'names' | 'directories'>,
+  peer: Peer,
+  policy: Policy,
+  stages: Stages,
+): Question {
+  return {
+    caller: peer.caller,
+    digest,
+    location,
+    fileSystem: request.fileSystem,
+    verification: stages.evidence.verify(files, digest, policy),
+    allowUnsigned: request.allowUnsigned,
+    verity: request.verity,
+    stores: stores.names,
+    clientStores: stores.directories.length > 0,
+    addTo: request.addTo,
+    now: new Date(),
+    newestVersion: (rule, name) => stages.versions.newest(rule, name),
+  };
+}
+
 function allow(decision: Decision, found: Findings): Allowed {
   if (decision.outcome === 'deny') {
     found.rule = decision.refusal.rule;
@@ -235,7 +267,7 @@ function allow(decision: Decision, found: Findings): Allowed {
   return decision;
 }
 
-/** What is not mounted uses no stores. */
+/** Of what is not mounted, or not yet looked for. */
 const noStores = { names: undefined, directories: [] };
 
 /** What came with the request, and what the image brings along. */

@@ -63,9 +63,9 @@ export interface ImagesOptions {
 interface Taken {
   readonly kind: TakenImage['kind'];
   readonly digest: Digest;
-  fd: number;
+  readonly fd: number;
   readonly bytes: number;
-  copy: CopyShare | undefined;
+  readonly copy: CopyShare | undefined;
   readonly installed: InstalledImage | undefined;
   readonly builtInSignature?: Uint8Array | undefined;
   dispose(): void;
@@ -82,13 +82,19 @@ export class Images {
   }
 
   /**
-   * The image that is asked for. A descriptor stays its owner's. Throws or rejects with BadFileDescriptor,
-   * ImageNotImmutable, ImageNotFound, LimitExceeded, TimedOut.
+   * The image that is asked for. A descriptor stays its owner's. With `copyNow`, a memfd is copied as it is measured and not after
+   * it was let in: for one that surely will be. Throws or rejects with BadFileDescriptor, ImageNotImmutable, ImageNotFound,
+   * LimitExceeded, TimedOut.
    */
-  take(request: ImageRequest, peer: Owner, policy: Policy): Promise<TakenImage> | TakenImage {
+  take(
+    request: ImageRequest,
+    peer: Owner,
+    policy: Policy,
+    copyNow = false,
+  ): Promise<TakenImage> | TakenImage {
     switch (request.kind) {
       case 'descriptor':
-        return this.#descriptor(request.fd, request.field, peer);
+        return this.#descriptor(request.fd, request.field, peer, copyNow);
       case 'name':
         return this.#found(this.#options.installed.byName(request.name, policy), peer);
       case 'digest':
@@ -115,14 +121,14 @@ export class Images {
 
   // The calls here that a client's descriptor meets on the loop are answered by the kernel alone: F_GETFL and
   // F_GET_SEALS for any file, fstat for a memfd.
-  #descriptor(fd: number, field: string, peer: Owner): Promise<TakenImage> {
+  #descriptor(fd: number, field: string, peer: Owner, copyNow: boolean): Promise<TakenImage> {
     const { access, pathOnly } = getFlags(fd);
     if (pathOnly) throw new BadFileDescriptor({ field, reason: 'opened with O_PATH, which cannot be read' });
     if (access === 'write') throw new BadFileDescriptor({ field, reason: 'opened for writing alone' });
     const seals = getSeals(fd);
     if (seals === undefined) return this.#verity(fd, field, peer);
     const lacking = needed.filter((seal) => !seals.has(seal));
-    if (lacking.length === 0) return this.#memfd(fd, field, peer);
+    if (lacking.length === 0) return this.#memfd(fd, field, peer, copyNow);
     const names = lacking.map((seal) => `F_SEAL_${seal.toUpperCase()}`).join(', ');
     throw new ImageNotImmutable({ reason: `the memfd lacks ${names}` });
   }
@@ -132,7 +138,7 @@ export class Images {
     return this.#options.installed.index(policy);
   }
 
-  async #memfd(fd: number, field: string, peer: Owner): Promise<TakenImage> {
+  async #memfd(fd: number, field: string, peer: Owner, copyNow: boolean): Promise<TakenImage> {
     const found = fstat(fd);
     if (!found.isFile()) throw new BadFileDescriptor({ field, reason: 'not a regular file' });
     const bytes = demandSize(found.size, 'imageBytes', this.#options.imageBytes);
@@ -146,29 +152,38 @@ export class Images {
       if (file === undefined) copy?.release();
       else closing.close([file.take()], peer, () => copy?.release());
     };
-    try {
-      // Read where it is: what nobody vouches for takes no room on our disk.
-      const options = { owner: peer, stallable: false };
+    const options = { owner: peer, stallable: false };
+    // Read where it is: what nobody vouches for takes no room on our disk.
+    const measure = async (): Promise<Digest> => {
       const { value } = await pool.run<'measure'>({ kind: 'measure', bytes }, [fd], options);
+      return value.digest;
+    };
+    const copy = async (): Promise<Digest> => {
+      owned.copy = await handouts.withRoom(() => handouts.reserveCopy(peer, bytes));
+      const task = { kind: 'copy', directory, bytes } as const;
+      const { fds, value } = await pool.run<'copy'>(task, [fd], options);
+      owned.file = new OwnedFd(first(fds));
+      return value.digest;
+    };
+    try {
+      const digest = copyNow ? await copy() : await measure();
       const taken: Taken = {
         kind: 'memfd',
-        digest: value.digest,
-        fd,
+        digest,
+        get fd() {
+          return owned.file?.number ?? fd;
+        },
         bytes,
-        copy: undefined,
+        get copy() {
+          return owned.copy;
+        },
         installed: undefined,
         dispose,
       };
       const admit = async (): Promise<void> => {
-        if (taken.copy !== undefined) return;
-        const copy = await handouts.withRoom(() => handouts.reserveCopy(peer, bytes));
-        taken.copy = owned.copy = copy;
-        const task = { kind: 'copy', directory, bytes } as const;
-        const { fds, value: copied } = await pool.run<'copy'>(task, [fd], options);
-        owned.file = new OwnedFd(first(fds));
-        taken.fd = owned.file.number;
+        if (owned.copy !== undefined) return;
         // Seals say that it cannot have changed; what is mounted does not rest on that.
-        if (copied.digest !== taken.digest)
+        if ((await copy()) !== digest)
           throw new ImageNotImmutable({ reason: 'the memfd changed while it was read' });
       };
       return this.#taken(taken, peer, admit);

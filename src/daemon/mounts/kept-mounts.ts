@@ -85,6 +85,14 @@ export class KeptMounts {
     return { mount: this.#options.stage.clone(locked.number), live: entry.live };
   }
 
+  /** Whether there is a kept mount of the image that `user` may share. */
+  holds(digest: string, user: number): boolean {
+    return [...this.#entries.values()].some(
+      ({ kind, live }) =>
+        live !== undefined && kind.digest === digest && (kind.user === undefined || kind.user === user),
+    );
+  }
+
   /** The unlocked mount of that key itself, borrowed until the event loop's next turn. */
   layer(key: string): number | undefined {
     return this.#use(key)?.base.number;

@@ -1,5 +1,6 @@
 import { IncompatibleImage, KernelUnsupported } from '../../api/mount-delegation.ts';
 import type { MountedPartition } from '../../ddi/mounted-partition.ts';
+import type { Digest } from '../../base/digest.ts';
 import type { Features } from '../../mount/features.ts';
 import { isDeviceFileSystem } from '../../mount/file-systems.ts';
 import { loopsOf, planMount, type PlanInput } from '../../mount/plan.ts';
@@ -130,6 +131,11 @@ export class Mounter {
     return this.#demandObjects(order, input, scan, layers, key).then(() =>
       this.#make(order, input, this.#policyLayers(order)),
     );
+  }
+
+  /** Whether a mount of the image that `user` brings is likely to be a clone of a kept one. */
+  keeps(digest: Digest, user: number): boolean {
+    return this.#options.kept?.holds(digest, user) === true;
   }
 
   /** Looks for the image's objects in `stores`, so that a request need not. Rejects as mount, but not for what is missing. */
