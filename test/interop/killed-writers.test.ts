@@ -22,6 +22,7 @@ import { Random } from '../support/random.ts';
 const kills = Number(process.env['CFS_KILLS'] ?? '7');
 const program = resolve(import.meta.dirname, '../../dist/cli/cfs-mountctl.cjs');
 const files = 260;
+const timeout = 180_000 + kills * 3000;
 
 let folder: string;
 let source: string;
@@ -95,6 +96,7 @@ const works: readonly Work[] = [
 
 test.each(works)(
   `a store is whole whenever $name is killed (${kills} moments)`,
+  { timeout },
   async ({ name, begin, parameters }) => {
     const place = mkdtempSync(join(folder, 'moments-'));
     const trial = join(place, 'trial');
@@ -125,6 +127,7 @@ test.each(works)(
 
 test.skipIf(needs('interop', isRoot, 'only root can install'))(
   `what is installed is there whole, with its own signature or none, whenever install is killed (${kills} moments)`,
+  { timeout },
   async () => {
     const [older, newer] = [Buffer.from('of the older image'), Buffer.from('of the newer image')];
     writeFileSync(`${image}.sig`, newer);
