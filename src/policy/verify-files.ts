@@ -40,6 +40,6 @@ export function askPolicyKeyrings(
 
 /** What is known of the files, with what the keyrings say of them. */
 export function withKeyrings(known: Verification, said: KeyringEvidence | undefined): Verification {
-  if (said === undefined) return known;
+  if (said === undefined || (said.signatures.length === 0 && said.faults.length === 0)) return known;
   return { ...known, keyringSignatures: said.signatures, faults: [...known.faults, ...said.faults] };
 }

@@ -30,17 +30,12 @@ export class EvidenceCache {
     rootHash?: SignedRootHash,
   ): Verification {
     const said = askPolicyKeyrings(files, digest, policy, this.#askKeyring);
-    const known = this.#verify(files, digest, policy, rootHash, (said?.signatures.length ?? 0) > 0);
-    return withKeyrings(known, said);
+    const useful = (said?.signatures.length ?? 0) > 0;
+    return withKeyrings(this.#remembered({ files, digest, rootHash, useful }, policy), said);
   }
 
-  #verify(
-    files: readonly Uint8Array[],
-    digest: Digest,
-    policy: Policy,
-    rootHash: SignedRootHash | undefined,
-    useful: boolean,
-  ): Verification {
+  #remembered(shown: Shown, policy: Policy): Verification {
+    const { files, digest, rootHash } = shown;
     let memory = this.#policies.get(policy);
     if (memory === undefined) {
       memory = { byFile: new WeakMap(), byBytes: new Map() };
@@ -49,24 +44,16 @@ export class EvidenceCache {
     const only = files.length === 1 && rootHash === undefined ? files[0] : undefined;
     const recent = only === undefined ? undefined : memory.byFile.get(only);
     if (recent?.digest === digest) return recent.verification;
-    const verification = this.#byBytes(memory, files, digest, policy, rootHash, useful);
+    const verification = this.#byBytes(memory, shown, policy);
     if (only !== undefined) memory.byFile.set(only, { digest, verification });
     return verification;
   }
 
-  /** `useful`: the files prove something beyond what is remembered. */
-  #byBytes(
-    memory: PolicyMemory,
-    files: readonly Uint8Array[],
-    digest: Digest,
-    policy: Policy,
-    rootHash: SignedRootHash | undefined,
-    useful: boolean,
-  ): Verification {
-    const key = keyOf(files, digest, rootHash);
+  #byBytes(memory: PolicyMemory, shown: Shown, policy: Policy): Verification {
+    const key = keyOf(shown);
     const known = memory.byBytes.get(key);
-    const verification = known ?? verifyFiles(files, digest, policy, rootHash);
-    if (!isWorthKeeping(verification, useful)) return verification;
+    const verification = known ?? verifyFiles(shown.files, shown.digest, policy, shown.rootHash);
+    if (!isWorthKeeping(verification, shown.useful)) return verification;
     memory.byBytes.delete(key);
     memory.byBytes.set(key, verification);
     for (const oldest of memory.byBytes.keys()) {
@@ -75,6 +62,15 @@ export class EvidenceCache {
     }
     return verification;
   }
+}
+
+/** What is to be verified. */
+interface Shown {
+  readonly files: readonly Uint8Array[];
+  readonly digest: Digest;
+  readonly rootHash: SignedRootHash | undefined;
+  /** The files prove something beyond what is remembered. */
+  readonly useful: boolean;
 }
 
 interface PolicyMemory {
@@ -97,7 +93,7 @@ function isWorthKeeping({ statements, digestSignatures, faults }: Verification, 
 }
 
 /** Each file is preceded by its length, so that no two lists of files give the same bytes. */
-function keyOf(files: readonly Uint8Array[], digest: Digest, rootHash: SignedRootHash | undefined): string {
+function keyOf({ files, digest, rootHash }: Shown): string {
   const hash = createHash('sha256').update(digest);
   for (const file of files) hash.update(`\n${file.length}\n`).update(file);
   if (rootHash !== undefined) hash.update(`\n${rootHash.rootHash}\n`).update(rootHash.signature);
