@@ -71,12 +71,8 @@ export async function mount(
 ): Promise<Handout> {
   for (;;) {
     const { policy, generation } = stages.policies.current;
-    using image = await stages.images.take(
-      request.image,
-      peer,
-      policy,
-      isForeseen(request, peer, policy, stages),
-    );
+    const copyNow = isForeseen(request, peer, policy, stages);
+    using image = await stages.images.take(request.image, peer, policy, copyNow);
     using stores = await stages.stores.resolve(request.stores, peer, policy);
     const judged = await judge(request, image, stores, peer, policy, stages, found);
     const { allowed, question } = judged;

@@ -102,6 +102,11 @@ export class Images {
     }
   }
 
+  /** Learns the digests of the installed images anew, so that no request has to. Rejects with SyscallError. */
+  index(policy: Policy): Promise<void> {
+    return this.#options.installed.index(policy);
+  }
+
   #found(found: InstalledImage | Promise<InstalledImage>, peer: Owner): Promise<TakenImage> | TakenImage {
     return found instanceof Promise
       ? found.then((image) => this.#installed(image, peer))
@@ -131,11 +136,6 @@ export class Images {
     if (lacking.length === 0) return this.#memfd(fd, field, peer, copyNow);
     const names = lacking.map((seal) => `F_SEAL_${seal.toUpperCase()}`).join(', ');
     throw new ImageNotImmutable({ reason: `the memfd lacks ${names}` });
-  }
-
-  /** Learns the digests of the installed images anew, so that no request has to. Rejects with SyscallError. */
-  index(policy: Policy): Promise<void> {
-    return this.#options.installed.index(policy);
   }
 
   async #memfd(fd: number, field: string, peer: Owner, copyNow: boolean): Promise<TakenImage> {
@@ -180,13 +180,15 @@ export class Images {
         installed: undefined,
         dispose,
       };
-      const admit = async (): Promise<void> => {
-        if (owned.copy !== undefined) return;
+      if (copyNow) return this.#taken(taken, peer);
+      const copyLetIn = async (): Promise<void> => {
         // Seals say that it cannot have changed; what is mounted does not rest on that.
         if ((await copy()) !== digest)
           throw new ImageNotImmutable({ reason: 'the memfd changed while it was read' });
       };
-      return this.#taken(taken, peer, admit);
+      // Once, however often it is asked for: one that failed is never taken for done.
+      let admitted: Promise<void> | undefined;
+      return this.#taken(taken, peer, () => (admitted ??= copyLetIn()));
     } catch (error) {
       dispose();
       throw error;
